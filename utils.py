@@ -337,6 +337,16 @@ def predict(model: nn.Module, images: Tensor, k: int = 5) -> list[list[tuple[int
     ]
 
 
+def describe_targets(model: nn.Module, images: Tensor, target: int | Tensor | None = None) -> list[str]:
+    """Per image "label 0.98", the target's (default: the top class's) label and probability."""
+    with torch.inference_mode():
+        logits = model(images)
+    indices = target_indices(target, logits)
+    probabilities = target_logits(logits.softmax(dim=1), indices)
+    labels = class_names()
+    return [f"{labels[i]} {p:.2f}" for i, p in zip(indices.tolist(), probabilities.tolist(), strict=True)]
+
+
 def check_inputs(model: nn.Module, images: Tensor) -> None:
     """Refuse, in one sentence, what would make an attribution wrong without a word.
 
@@ -350,6 +360,13 @@ def check_inputs(model: nn.Module, images: Tensor) -> None:
         raise ValueError("images contain NaN or infinity; look at how they were preprocessed")
     if any(module.training for module in model.modules()):
         raise ValueError("the model is in train mode, where dropout and batch norm change the map: call model.eval()")
+
+
+def check_counts(**counts: int) -> None:
+    """Refuse an argument that is not a whole number of at least 1."""
+    for name, value in counts.items():
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
 
 
 def check_logits(logits: Tensor) -> Tensor:
@@ -392,6 +409,11 @@ def target_logits(logits: Tensor, target: int | Sequence[int] | Tensor | None) -
 
 
 # Maps
+
+
+def correlation(first: Tensor, second: Tensor) -> float:
+    """Pearson correlation of two maps, pixel by pixel; NaN if one is constant."""
+    return torch.corrcoef(torch.stack([first.flatten(), second.flatten()]))[0, 1].item()
 
 
 def channel_reduce(attribution: Tensor, how: str = "max_abs") -> Tensor:
@@ -561,8 +583,8 @@ def lesson_parser(lesson: str, summary: str, images: Sequence[str]) -> argparse.
     return parser
 
 
-def lesson_files(args: argparse.Namespace) -> list[Path]:
-    """The pictures named by --image, folders opened; ValueError for a folder without pictures."""
+def lesson_images(args: argparse.Namespace) -> tuple[list[str], Tensor]:
+    """The pictures named by --image, folders opened: their names and (N, 3, 224, 224) on --device."""
     files = []
     for name in args.image or args.default_images:
         if Path(name).is_dir():
@@ -573,7 +595,8 @@ def lesson_files(args: argparse.Namespace) -> list[Path]:
             files += inside
         else:
             files.append(Path(name))
-    return files
+    images = torch.cat([preprocess_image(load_image(file)) for file in files])
+    return [file.name for file in files], images.to(args.device)
 
 
 def lesson_model(args: argparse.Namespace) -> nn.Module:
@@ -584,6 +607,23 @@ def lesson_model(args: argparse.Namespace) -> nn.Module:
 def lesson_target(args: argparse.Namespace) -> int | None:
     """--target as a class index, None if it was not given."""
     return None if args.target is None else find_class(args.target)
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence]) -> None:
+    """Columns as wide as their longest entry; floats with four significant digits."""
+    cells = [[f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row] for row in [header, *rows]]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def save_figures(args: argparse.Namespace, figures: dict[str, Figure]) -> None:
+    """Write each figure to --output-dir under its name, say where, and open windows if --show was given."""
+    for name, figure in figures.items():
+        finish_figure(figure, args.output_dir / name, keep_open=args.show)
+        print(f"wrote {args.output_dir / name}")
+    if args.show:
+        plt.show()
 
 
 def run_lesson(main: Callable[[], int]) -> int:
