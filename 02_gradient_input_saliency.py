@@ -275,8 +275,8 @@ def figure_shift(model: nn.Module, image: Tensor, target: int | None = None, shi
 # **2.1 The product** (difficulty 1, 5 minutes, 2 points). Fill in `gradient_times_input`.
 # *Hints:* subtract before you multiply · keep the sign · leave the channels alone.
 #
-# **2.2 What is left over?** (difficulty 2, 10 minutes, 3 points). Fill in `unexplained_score`. *First predict* its value
-# for a ReLU network without biases. *Hints:* the logit of which class? · which dimensions are summed?
+# **2.2 What is left over?** (difficulty 2, 10 minutes, 3 points). Fill in `unexplained_score`. *First predict* its
+# value for a ReLU network without biases. *Hints:* the logit of which class? · which dimensions are summed?
 #
 # **2.3 Move the zero** (difficulty 2, 10 minutes, 3 points). Fill in `ShiftedInput.forward` so that the shifted picture
 # gets the original's logits. Which methods of this course would survive the shift?
