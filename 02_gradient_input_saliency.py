@@ -36,10 +36,12 @@ from utils import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     channel_reduce,
+    check_inputs,
     color_scale,
     correlation,
     describe_targets,
     displayable,
+    expand_baseline,
     import_lesson,
     lesson_images,
     lesson_model,
@@ -99,13 +101,11 @@ def gradient_times_input(
 
     Paper: Shrikumar et al. 2016, arXiv:1605.01713, section 2.
     """
-    gradient = vanilla_gradient(model, images, target)
-    if baseline is None:
-        baseline = torch.zeros_like(images)
-    if torch.broadcast_shapes(baseline.shape, images.shape) != images.shape:
-        raise ValueError(f"baseline {tuple(baseline.shape)} does not fit images {tuple(images.shape)}")
+    check_inputs(model, images)
+    zero = torch.zeros_like(images) if baseline is None else expand_baseline(baseline, images)
     # BEGIN SOLUTION 2.1
-    return gradient * (images.detach() - baseline.to(images))          # (B, 3, H, W)
+    gradient = vanilla_gradient(model, images, target)                 # dS_c / dx
+    return gradient * (images.detach() - zero)                         # (B, 3, H, W)
     # END SOLUTION
 
 

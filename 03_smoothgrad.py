@@ -203,7 +203,7 @@ def running_means(
 
 
 def roughness(map: Tensor) -> float:
-    """Mean |difference| of neighbouring pixels over mean |value|: about 1.2 for independent noise, 0 if constant."""
+    """Mean |difference| of neighbouring pixels over mean |value|: 0 if constant, sqrt(2) for Gaussian noise."""
     steps = torch.cat([map.diff(dim=-1).flatten(), map.diff(dim=-2).flatten()]).abs().mean()
     return (steps / map.abs().mean().clamp(min=1e-12)).item()
 

@@ -369,6 +369,17 @@ def check_counts(**counts: int) -> None:
             raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
 
 
+def expand_baseline(baseline: Tensor, images: Tensor) -> Tensor:
+    """A baseline that broadcasts to the images -> (B, C, H, W) in their dtype and on their device; else ValueError."""
+    try:
+        fits = torch.broadcast_shapes(baseline.shape, images.shape) == images.shape
+    except RuntimeError:
+        fits = False
+    if not fits or not baseline.isfinite().all():
+        raise ValueError(f"baseline {tuple(baseline.shape)} must be finite and broadcast to {tuple(images.shape)}")
+    return baseline.detach().to(images).expand_as(images)
+
+
 def check_logits(logits: Tensor) -> Tensor:
     """The logits themselves, or a ValueError if they are not (B, K)."""
     if not isinstance(logits, Tensor) or logits.ndim != 2:

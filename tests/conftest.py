@@ -1,0 +1,183 @@
+"""Small networks whose answers are known by hand, the embedded ones, and a check that nothing was left behind."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import matplotlib
+import pytest
+import torch
+from torch import Tensor, nn
+
+matplotlib.use("Agg")
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from utils import load_image, load_model, preprocess_image
+
+
+class TinyConvNet(nn.Module):
+    """Convolution, in-place ReLU used twice, pooling, linear: small enough for float64 and loops."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 4, 3, padding=1)
+        self.conv2 = nn.Conv2d(4, 5, 3, stride=2)
+        self.relu = nn.ReLU(inplace=True)
+        self.fc = nn.Linear(5, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        hidden = self.relu(self.conv2(self.relu(self.conv1(images))))
+        return self.fc(hidden.mean(dim=(2, 3)))
+
+
+class Broken(nn.Module):
+    """Runs a network and raises afterwards, as a network with a bug in its head would."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.model(images)
+        raise RuntimeError("broken on purpose")
+
+
+class PixelFunction(nn.Module):
+    """A network from a formula: logits = formula(images), for closed-form answers."""
+
+    def __init__(self, formula: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.formula = formula
+        self.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.formula(images)
+
+
+@pytest.fixture
+def tiny() -> nn.Module:
+    """A float64 TinyConvNet in eval mode with fixed random weights."""
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        return TinyConvNet().double().eval()
+
+
+@pytest.fixture
+def linear() -> nn.Module:
+    """S_c(x) = w_c . x + b_c on 3 x 2 x 4 images, three classes, float64."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(24, 3)).double().eval()
+    with torch.no_grad():
+        model[1].weight.copy_(torch.linspace(-2, 3, 72).reshape(3, 24).cos())
+        model[1].bias.copy_(torch.tensor([0.5, -1.0, 2.0]))
+    return model
+
+
+@pytest.fixture
+def small_images() -> Tensor:
+    """Three different non-square images, (3, 3, 7, 9), float64, with different value ranges."""
+    generator = torch.Generator().manual_seed(3)
+    images = torch.randn(3, 3, 7, 9, generator=generator, dtype=torch.float64)
+    return images * torch.tensor([0.5, 1.0, 3.0])[:, None, None, None]
+
+
+@pytest.fixture(scope="session")
+def squeezenet() -> nn.Module:
+    """The embedded SqueezeNet as load_model prepares it."""
+    return load_model("squeezenet1_1")
+
+
+@pytest.fixture(scope="session")
+def resnet() -> nn.Module:
+    """The embedded ResNet-50 as load_model prepares it."""
+    return load_model("resnet50")
+
+
+@pytest.fixture(scope="session")
+def photos() -> Tensor:
+    """Dog and bird, (2, 3, 224, 224)."""
+    return torch.cat([preprocess_image(load_image(name)) for name in ("dog.jpg", "bird.jpg")])
+
+
+def hook_count(model: nn.Module) -> int:
+    """How many forward and backward hooks the model's modules carry."""
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return sum(len(getattr(module, kind)) for module in model.modules() for kind in kinds)
+
+
+@contextmanager
+def unchanged(model: nn.Module, images: Tensor) -> Iterator[None]:
+    """Assert that model, images and the global random state are afterwards exactly as before."""
+    before = copy.deepcopy(model.state_dict())
+    flags = [(module.training, getattr(module, "inplace", None)) for module in model.modules()]
+    modules = [(name, id(module)) for name, module in model.named_modules()]
+    frozen = [parameter.requires_grad for parameter in model.parameters()]
+    pixels, wants_grad = images.detach().clone(), images.requires_grad
+    hooks, random_state, grad_mode = hook_count(model), torch.get_rng_state(), torch.is_grad_enabled()
+    yield
+    after = model.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[key], after[key]) for key in before), "parameters or buffers changed"
+    assert flags == [(module.training, getattr(module, "inplace", None)) for module in model.modules()]
+    assert modules == [(name, id(module)) for name, module in model.named_modules()], "modules were exchanged"
+    assert frozen == [parameter.requires_grad for parameter in model.parameters()]
+    assert all(parameter.grad is None for parameter in model.parameters()), ".grad was written"
+    assert hook_count(model) == hooks, "hooks were left behind"
+    assert torch.equal(pixels, images.detach()), "the images were modified"
+    assert images.requires_grad == wants_grad
+    assert images.grad is None, ".grad of the images was written"
+    assert torch.equal(random_state, torch.get_rng_state()), "the global random state moved"
+    assert torch.is_grad_enabled() == grad_mode
+
+
+def assert_leaves_no_trace(method: Callable, model: nn.Module, images: Tensor) -> None:
+    """Success, a wrong target, and a forward pass that raises: each leaves everything as it was."""
+    with unchanged(model, images):
+        assert not method(model, images).requires_grad
+    with unchanged(model, images), pytest.raises(ValueError, match="target"):
+        method(model, images, 10**6)
+    broken = Broken(model)
+    with unchanged(broken, images), pytest.raises(RuntimeError, match="broken on purpose"):
+        method(broken, images, 0)
+    with torch.no_grad(), unchanged(model, images):
+        method(model, images)
+
+
+def assert_common_contract(method: Callable, model: nn.Module, images: Tensor, classes: int = 3) -> None:
+    """Batch = singles, targets of every form, dtype and detachment, refusals, for any (B, C, H, W) method.
+
+    `images` is a batch of three or more, so that mixed-up or ignored items show.
+    """
+    labels = [i % classes for i in range(len(images))]
+    batch = method(model, images, labels)
+    assert batch.dtype == images.dtype
+    assert batch.shape[0] == len(images)
+    assert not batch.requires_grad
+    singles = torch.cat([method(model, images[i : i + 1], labels[i]) for i in range(len(images))])
+    torch.testing.assert_close(batch, singles)
+    torch.testing.assert_close(method(model, images, torch.tensor(labels)), batch)
+    with torch.no_grad():
+        top = model(images).argmax(dim=1)
+    torch.testing.assert_close(method(model, images), method(model, images, top))
+    torch.testing.assert_close(method(model, images, 1), method(model, images, [1] * len(images)))
+    too_many = torch.zeros(len(images) + 1, dtype=torch.long)
+    for wrong in ([0] * (len(images) - 1), [0], too_many, classes, -1, "dog", 1.5):
+        with pytest.raises(ValueError, match="target"):
+            method(model, images, wrong)
+    for wrong_images in (images[0], images.long(), images * float("nan")):
+        with pytest.raises(ValueError, match="images"):
+            method(model, wrong_images, 0)
+    part = next(module for module in model.modules() if not list(module.children()))
+    part.train()
+    with pytest.raises(ValueError, match=r"eval\(\)"):
+        method(model, images, 0)
+    part.eval()
+
+
+def relative_error(first: Tensor, second: Tensor) -> float:
+    """Largest difference as a share of the second map's largest absolute value."""
+    return ((first - second).abs().max() / second.abs().max()).item()

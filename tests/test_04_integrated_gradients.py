@@ -1,0 +1,382 @@
+"""Lesson 04: Integrated Gradients."""
+
+import warnings
+
+import captum.attr
+import numpy as np
+import pytest
+import torch
+from conftest import (
+    PixelFunction,
+    assert_common_contract,
+    assert_leaves_no_trace,
+    relative_error,
+    unchanged,
+)
+from torch import nn
+from torchvision.transforms.functional import gaussian_blur
+
+from utils import IMAGENET_MEAN, IMAGENET_STD, import_lesson
+
+lesson = import_lesson("04_integrated_gradients")
+integrated_gradients = lesson.integrated_gradients
+gradient_times_input = import_lesson("02_gradient_input_saliency").gradient_times_input
+vanilla_gradient = import_lesson("01_vanilla_gradient_saliency").vanilla_gradient
+RULES = ["left", "right", "midpoint", "trapezoid", "gausslegendre"]
+
+
+def pixels(*values: float) -> torch.Tensor:
+    """An "image" of one row: (1, 1, 1, N), float64."""
+    return torch.tensor(values, dtype=torch.float64).reshape(1, 1, 1, -1)
+
+
+def function(formula) -> nn.Module:
+    """A network with one class from a formula of the flat pixels (B, N) -> (B,)."""
+    return PixelFunction(lambda x: formula(x.flatten(1))[:, None])
+
+
+SQUARES = function(lambda x: x.pow(2).sum(1))
+CUBES = function(lambda x: x.pow(3).sum(1))
+
+
+# Quadrature
+
+
+def test_nodes_and_weights_by_hand():
+    expected = {
+        "left": ([0, 0.25, 0.5, 0.75], [0.25] * 4),
+        "right": ([0.25, 0.5, 0.75, 1], [0.25] * 4),
+        "midpoint": ([0.125, 0.375, 0.625, 0.875], [0.25] * 4),
+        "trapezoid": ([0, 1 / 3, 2 / 3, 1], [1 / 6, 1 / 3, 1 / 3, 1 / 6]),
+    }
+    for rule, (nodes, weights) in expected.items():
+        found = lesson.quadrature(rule, 4)
+        np.testing.assert_allclose(found[0], nodes)
+        np.testing.assert_allclose(found[1], weights)
+    nodes, weights = lesson.quadrature("gausslegendre", 2)
+    np.testing.assert_allclose(nodes, [0.5 - 0.5 / 3**0.5, 0.5 + 0.5 / 3**0.5])
+    np.testing.assert_allclose(weights, [0.5, 0.5])
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("n_steps", [2, 5, 50])
+def test_weights_sum_to_one(rule, n_steps):
+    nodes, weights = lesson.quadrature(rule, n_steps)
+    assert len(nodes) == len(weights) == n_steps
+    assert weights.sum() == pytest.approx(1)
+    assert 0 <= nodes.min() <= nodes.max() <= 1
+
+
+@pytest.mark.parametrize("n", [10, 20])
+def test_known_errors_on_a_square(n):
+    """The slope of x^2 from 0 to 1 is 2 alpha: left and right are off by 1/n, the symmetric rules are exact."""
+    expected = {"left": 1 - 1 / n, "right": 1 + 1 / n, "midpoint": 1, "trapezoid": 1, "gausslegendre": 1}
+    for rule, value in expected.items():
+        assert integrated_gradients(SQUARES, pixels(1), n_steps=n, rule=rule).item() == pytest.approx(value)
+
+
+def test_known_errors_on_a_cube():
+    """The slope is 3 alpha^2: midpoint 1 - 1/(4 n^2), trapezoid 1 + 1/(2 (n-1)^2), Gauss-Legendre exact from n = 2."""
+    expected = {"midpoint": (50, 1 - 1 / 10_000), "trapezoid": (11, 1 + 1 / 200), "gausslegendre": (2, 1)}
+    for rule, (n, value) in expected.items():
+        assert integrated_gradients(CUBES, pixels(1), n_steps=n, rule=rule).item() == pytest.approx(value, abs=1e-12)
+
+
+# The method
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_slow_restatement(tiny, small_images, rule):
+    """Equation 3, one pixel picture and one alpha at a time."""
+    n, baseline = 6, torch.full_like(small_images, 0.3)
+    nodes, weights = lesson.quadrature(rule, n)
+    expected = torch.zeros_like(small_images)
+    for b in range(3):
+        x, x0 = small_images[b : b + 1], baseline[b : b + 1]
+        for alpha, weight in zip(nodes, weights, strict=True):
+            expected[b] += weight * vanilla_gradient(tiny, x0 + alpha * (x - x0), b)[0]
+        expected[b] *= (x - x0)[0]
+    ours = integrated_gradients(tiny, small_images, [0, 1, 2], baseline=baseline, n_steps=n, rule=rule, batch_size=4)
+    torch.testing.assert_close(ours, expected)
+
+
+def test_linear_model_is_exact_with_one_step(linear):
+    images, baseline = torch.ones(1, 3, 2, 4, dtype=torch.float64), torch.full((1, 3, 2, 4), -0.5, dtype=torch.float64)
+    attribution = integrated_gradients(linear, images, 1, baseline=baseline, n_steps=1)
+    torch.testing.assert_close(attribution.flatten(), 1.5 * linear[1].weight[1].detach())
+    torch.testing.assert_close(integrated_gradients(linear, images, 1, n_steps=1), gradient_times_input(linear, images, 1))
+
+
+def test_completeness_on_a_smooth_network(small_images):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(140, 3)).double().eval()
+    attribution = integrated_gradients(model, small_images, [2, 0, 1], baseline="white", n_steps=60)
+    gap = lesson.completeness_gap(model, small_images, attribution, [2, 0, 1], baseline="white")
+    assert gap.abs().max() < 1e-8
+
+
+def test_the_gap_shrinks_with_more_steps(tiny, small_images):
+    gaps = []
+    for n in (2, 8, 32, 128):
+        attribution = integrated_gradients(tiny, small_images, 0, n_steps=n, rule="midpoint")
+        gaps.append(lesson.completeness_gap(tiny, small_images, attribution, 0).abs().max().item())
+    assert gaps[0] > 10 * gaps[2] > 0
+    assert gaps[3] < 1e-3
+
+
+# Axioms
+
+
+def test_sensitivity_where_the_gradient_is_zero():
+    model = function(lambda x: 1 - torch.relu(1 - x[:, 0]))
+    assert vanilla_gradient(model, pixels(2)).item() == 0
+    assert integrated_gradients(model, pixels(2), n_steps=100, rule="midpoint").item() == pytest.approx(1)
+
+
+def test_a_variable_that_does_nothing_gets_nothing():
+    assert integrated_gradients(function(lambda x: x[:, 0] ** 3), pixels(2, 5))[0, 0, 0].tolist() == pytest.approx([8, 0])
+
+
+def test_implementation_invariance():
+    maps = [
+        integrated_gradients(function(formula), pixels(1.0, 3.0), n_steps=40, rule="midpoint")
+        for formula in (lambda x: x.amax(1), lambda x: x[:, 0] + torch.relu(x[:, 1] - x[:, 0]))
+    ]
+    torch.testing.assert_close(*maps)
+
+
+def test_linearity():
+    f, g = (lambda x: x[:, 0] * x[:, 1] ** 2), (lambda x: x[:, 0].exp())
+    both = integrated_gradients(function(lambda x: 2 * f(x) - 3 * g(x)), pixels(1.0, 2.0))
+    parts = [integrated_gradients(function(part), pixels(1.0, 2.0)) for part in (f, g)]
+    torch.testing.assert_close(both, 2 * parts[0] - 3 * parts[1])
+
+
+def test_symmetry():
+    first, second = integrated_gradients(function(lambda x: x[:, 0] * x[:, 1]), pixels(1.7, 1.7)).flatten().tolist()
+    assert first == pytest.approx(second)
+
+
+def test_swapping_image_and_baseline_swaps_the_sign(tiny, small_images):
+    other = small_images.flip(0)
+    forth = integrated_gradients(tiny, small_images, 1, baseline=other, rule="midpoint")
+    back = integrated_gradients(tiny, other, 1, baseline=small_images, rule="midpoint")
+    torch.testing.assert_close(forth, -back)
+
+
+def test_nothing_at_the_baseline(tiny, small_images):
+    assert integrated_gradients(tiny, small_images, 0, baseline=small_images).abs().max() == 0
+
+
+def test_closed_form_of_a_product():
+    """f = x y from (1, 0) to (3, 4): IG_x = 2 * int 4 a da = 4, IG_y = 4 * int (1 + 2 a) da = 8, together 12."""
+    model = function(lambda x: x[:, 0] * x[:, 1])
+    assert integrated_gradients(model, pixels(3, 4), baseline=pixels(1, 0)).flatten().tolist() == pytest.approx([4, 8])
+
+
+# Baselines
+
+
+def test_baselines_are_the_named_pictures():
+    images = torch.randn(2, 3, 20, 30, generator=torch.Generator().manual_seed(1))
+    mean, std = (torch.tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+    rgb = {name: lesson.baseline_images(images, name) * std + mean for name in ("zeros", "black", "white", "noise")}
+    torch.testing.assert_close(rgb["zeros"], mean.expand(2, 3, 20, 30))
+    torch.testing.assert_close(rgb["black"], torch.zeros(2, 3, 20, 30), atol=1e-6, rtol=0)
+    torch.testing.assert_close(rgb["white"], torch.ones(2, 3, 20, 30))
+    assert -1e-6 < rgb["noise"].min() < 0.01 < 0.99 < rgb["noise"].max() < 1 + 1e-6
+    assert torch.equal(rgb["noise"][0], rgb["noise"][1])
+    torch.testing.assert_close(lesson.baseline_images(images, "blur"), gaussian_blur(images, 9, 2.0))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 5), (224, 100)])
+def test_blur_works_at_any_size_and_keeps_flat_images(size):
+    flat = torch.full((1, 3, *size), 0.4)
+    torch.testing.assert_close(lesson.baseline_images(flat, "blur"), flat)
+
+
+@pytest.mark.parametrize("baseline", ["zeros", "black", "white", "blur", "noise"])
+def test_each_named_baseline_is_complete(tiny, small_images, baseline):
+    attribution = integrated_gradients(tiny, small_images, 1, baseline=baseline, n_steps=300, rule="midpoint")
+    gap = lesson.completeness_gap(tiny, small_images, attribution, 1, baseline=baseline)
+    start = lesson.baseline_images(small_images, baseline)
+    with torch.no_grad():
+        difference = tiny(small_images)[:, 1] - tiny(start)[:, 1]
+    torch.testing.assert_close(attribution.sum((1, 2, 3)) - difference, gap)
+    assert (gap.abs() / difference.abs()).max() < 0.01
+
+
+def test_noise_baseline_follows_the_generator(tiny, small_images):
+    def noisy(seed):
+        generator = torch.Generator().manual_seed(seed)
+        return integrated_gradients(tiny, small_images, 0, baseline="noise", n_steps=3, generator=generator)
+
+    assert torch.equal(noisy(0), integrated_gradients(tiny, small_images, 0, baseline="noise", n_steps=3))
+    assert not torch.allclose(noisy(0), noisy(1))
+
+
+# Completeness gap
+
+
+def test_gap_by_hand():
+    attribution = pixels(1.0, 2.5)
+    gap = lesson.completeness_gap(SQUARES, pixels(2, 1), attribution, 0, baseline=pixels(1, 1))
+    assert gap.tolist() == pytest.approx([3.5 - (5 - 2)])
+
+
+def test_gap_asks_both_ends_for_the_images_class():
+    """The baseline's own top class is another one; the gap must not switch to it."""
+    model = PixelFunction(lambda x: torch.stack([x.sum((1, 2, 3)), 1 - x.sum((1, 2, 3))], dim=1))
+    images = torch.ones(1, 1, 1, 2)
+    assert lesson.completeness_gap(model, images, torch.ones(1, 1, 1, 2)).tolist() == [0.0]
+
+
+def test_gap_refuses_another_shape(tiny, small_images):
+    with pytest.raises(ValueError, match="attribution"):
+        lesson.completeness_gap(tiny, small_images, small_images[:1])
+
+
+# Refinement
+
+
+def test_refinement_reaches_its_tolerance(tiny, small_images):
+    for tolerance in (0.05, 0.001):
+        attribution = integrated_gradients(tiny, small_images, 1, tolerance=tolerance)
+        gap = lesson.completeness_gap(tiny, small_images, attribution, 1)
+        with torch.no_grad():
+            difference = tiny(small_images)[:, 1] - tiny(torch.zeros_like(small_images))[:, 1]
+        assert (gap.abs() <= tolerance * difference.abs() + 1e-12).all()
+
+
+def test_refined_pieces_tile_the_path(tiny, small_images):
+    zero = torch.zeros_like(small_images[0])
+    pieces, costs = lesson.refine_path(tiny, small_images[0], zero, 1, 0, max_gradients=47)
+    pieces = sorted(pieces, key=lambda piece: piece.left)
+    assert pieces[0].left == 0
+    assert pieces[-1].right == pytest.approx(1)
+    for before, after in zip(pieces, pieces[1:], strict=False):
+        assert before.right == pytest.approx(after.left)
+        assert before.score_right == after.score_left
+    assert costs[-1].gradients == len(pieces) <= 47
+    assert costs[-1].forwards == len(pieces) + 1
+    for piece in pieces[::7]:
+        middle = (piece.left + piece.right) / 2
+        torch.testing.assert_close(piece.gradient, vanilla_gradient(tiny, middle * small_images[:1], 1)[0])
+        with torch.no_grad():
+            assert piece.score_left == pytest.approx(tiny(piece.left * small_images[:1])[0, 1].item())
+
+
+def test_refinement_counts_what_it_ran(small_images):
+    with_gradient, without = [], []
+
+    def formula(x):
+        (with_gradient if x.requires_grad else without).append(len(x))
+        return torch.relu(x.sum((1, 2, 3)) - 0.3)[:, None]
+
+    _, costs = lesson.refine_path(PixelFunction(formula), small_images[0].abs(), torch.zeros(3, 7, 9).double(), 0, 0)
+    assert sum(with_gradient) == costs[-1].gradients
+    assert sum(without) == costs[-1].forwards
+
+
+def test_refinement_goes_where_the_kink_is():
+    """f = ReLU(x - 0.37) bends once: all cuts after the first ten pieces surround alpha = 0.37."""
+    model = function(lambda x: torch.relu(x[:, 0] - 0.37))
+    pieces, costs = lesson.refine_path(model, pixels(1)[0], pixels(0)[0], 0, 1e-6, max_gradients=200)
+    smallest = min(pieces, key=lambda piece: piece.width)
+    assert smallest.left <= 0.37 <= smallest.right
+    assert abs(costs[-1].gap) <= 1e-6 * 0.63
+    even = integrated_gradients(model, pixels(1), 0, n_steps=costs[-1].gradients, rule="midpoint").item()
+    assert abs(costs[-1].gap) < abs(even - 0.63)
+
+
+def test_refinement_that_cannot_finish_says_so(monkeypatch):
+    model = function(lambda x: (50 * x[:, 0]).sin())
+    monkeypatch.setattr(lesson, "MAX_GRADIENTS", 20)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        integrated_gradients(model, pixels(1), tolerance=1e-9)
+    assert not caught or "gradients" in str(caught[0].message)
+
+
+def test_refinement_of_a_constant_score_stops(tiny):
+    zero = torch.zeros(1, 3, 7, 9, dtype=torch.float64)
+    assert integrated_gradients(tiny, zero, 0, tolerance=0.01).abs().max() == 0
+
+
+# Contract
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"n_steps": 0}, {"n_steps": 1.5}, {"batch_size": 0}, {"rule": "simpson"}, {"tolerance": -1.0},
+        {"tolerance": float("nan")}, {"baseline": "grey"}, {"baseline": torch.zeros(5)}, {"baseline": None},
+    ],
+)
+def test_options_out_of_range_are_refused(tiny, small_images, options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        integrated_gradients(tiny, small_images, **options)
+
+
+def test_trapezoid_needs_two_steps(tiny, small_images):
+    with pytest.raises(ValueError, match="n_steps"):
+        integrated_gradients(tiny, small_images, n_steps=1, rule="trapezoid")
+
+
+def test_colours_need_three_channels():
+    with pytest.raises(ValueError, match="channels"):
+        integrated_gradients(SQUARES, pixels(1, 2), baseline="black")
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
+def test_batch_size_does_not_matter(tiny, small_images, batch_size):
+    expected = integrated_gradients(tiny, small_images, n_steps=7, batch_size=7)
+    torch.testing.assert_close(integrated_gradients(tiny, small_images, n_steps=7, batch_size=batch_size), expected)
+
+
+@pytest.mark.parametrize("options", [{"n_steps": 4, "batch_size": 3}, {"tolerance": 0.01}])
+def test_common_contract(tiny, small_images, options):
+    assert_common_contract(lambda *args: integrated_gradients(*args, **options), tiny, small_images)
+
+
+@pytest.mark.parametrize("options", [{"n_steps": 2, "baseline": "noise"}, {"tolerance": 0.5}])
+def test_leaves_no_trace(tiny, small_images, options):
+    assert_leaves_no_trace(lambda *args: integrated_gradients(*args, **options), tiny, small_images)
+
+
+def test_the_gap_leaves_no_trace(tiny, small_images):
+    with unchanged(tiny, small_images):
+        lesson.completeness_gap(tiny, small_images, small_images)
+
+
+def test_the_lessons_axioms_hold():
+    lesson.check_axioms()
+
+
+def test_comparison_of_rules_follows_integrated_gradients(tiny, small_images):
+    image = small_images[1:2]
+    gaps, _, pieces = lesson.compare_rules(tiny, image, 2, (4, 8))
+    with torch.no_grad():
+        difference = (tiny(image) - tiny(torch.zeros_like(image)))[0, 2].item()
+    for rule, n in (("left", 4), ("right", 8), ("midpoint", 8), ("trapezoid", 9), ("gausslegendre", 4)):
+        attribution = integrated_gradients(tiny, image, 2, n_steps=n, rule=rule)
+        gap = lesson.completeness_gap(tiny, image, attribution, 2).item()
+        assert gaps[rule][n] == pytest.approx(abs(gap / difference))
+    assert gaps["refined"][len(pieces)] == pytest.approx(abs(sum(piece.gap for piece in pieces) / difference))
+
+
+# Second opinion
+
+
+@pytest.mark.parametrize("rule", ["left", "right", "midpoint", "gausslegendre"])
+def test_captum_agrees_on_squeezenet(squeezenet, photos, rule):
+    name = rule if rule == "gausslegendre" else f"riemann_{rule.replace('midpoint', 'middle')}"
+    theirs = captum.attr.IntegratedGradients(squeezenet).attribute(
+        photos, torch.full_like(photos, 0.2), torch.tensor([235, 88]), n_steps=8, method=name, internal_batch_size=8
+    )
+    ours = integrated_gradients(squeezenet, photos, [235, 88], baseline=torch.tensor(0.2), n_steps=8, rule=rule)
+    assert relative_error(ours, theirs) < 1e-4
+
+
+def test_captum_agrees_on_resnet(resnet, photos):
+    theirs = captum.attr.IntegratedGradients(resnet).attribute(photos[:1], target=235, n_steps=5, internal_batch_size=5)
+    assert relative_error(integrated_gradients(resnet, photos[:1], 235, n_steps=5), theirs) < 1e-4
