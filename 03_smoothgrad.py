@@ -308,6 +308,8 @@ def figure_statistics(images: Tensor, titles: Sequence[str], plain: Tensor, mean
 # - **It explains noisy pictures.** The table's "p under noise" is the probability that the network still gives the
 #   class on the copies whose gradients are averaged. For the cat it has collapsed: the map is an average over pictures
 #   in which the network sees something else.
+# - **Not only the picture.** The faint regular grid in the maps is the network's own: ResNet-50 drops three of four
+#   positions where a stage begins (a 1 x 1 convolution with stride 2), and only the positions it keeps pass gradient.
 # - **The square is another method.** SmoothGrad-squared and VarGrad have no sign, and where the gradient only
 #   fluctuates about zero they are large and SmoothGrad is small. They look like each other, because on these pictures
 #   the squared mean is small beside the variance: the prettiest maps of this lesson show where gradients *disagree*.

@@ -220,7 +220,9 @@ def integrated_gradients(
     mean_gradient = torch.zeros_like(images)
     for i in range(len(images)):
         if tolerance is not None:
-            pieces, costs = refine_path(model, images[i], baselines[i], target[i], tolerance, batch_size=batch_size)
+            pieces, costs = refine_path(
+                model, images[i], baselines[i], target[i], tolerance, max_gradients=MAX_GRADIENTS, batch_size=batch_size
+            )
             mean_gradient[i] = sum(piece.width * piece.gradient for piece in pieces)
             if costs[-1].gradients > MAX_GRADIENTS - 2:
                 warnings.warn(f"image {i}: gap {costs[-1].gap:.3g} after {costs[-1].gradients} gradients", stacklevel=2)

@@ -1,0 +1,51 @@
+# make lessons | full | test | notebooks | bench | clean          VENV=path chooses another environment
+
+VENV ?= .venv
+PYTHON ?= python3
+RUN := $(VENV)/bin/python
+READY := $(VENV)/.ready-$(firstword $(shell cksum < requirements.txt))
+LESSONS := $(sort $(wildcard 0*_*.py))
+
+.PHONY: lessons full test notebooks bench clean
+
+lessons: $(READY)
+	@$(call run_all,--quick)
+
+full: $(READY)
+	@$(call run_all,)
+
+test: $(READY)
+	$(RUN) -m pytest tests
+
+notebooks: $(READY)
+	@mkdir -p outputs/notebooks
+	@for lesson in $(LESSONS); do \
+		$(RUN) -m jupytext --quiet --set-kernel python3 --execute --run-path . \
+			--output outputs/notebooks/$${lesson%.py}.ipynb $$lesson || exit 1; \
+		echo "wrote outputs/notebooks/$${lesson%.py}.ipynb"; \
+	done
+
+bench: $(READY)
+	$(RUN) tests/benchmark.py
+
+clean:
+	rm -rf $(filter-out outputs/gallery,$(wildcard outputs/*)) .pytest_cache .ruff_cache __pycache__ tests/__pycache__
+
+$(READY): requirements.txt
+	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	@echo "installing requirements.txt into $(VENV): about 5.5 GB on Linux, a minute or more"
+	$(RUN) -m pip install --quiet -r requirements.txt
+	@touch $@
+
+# Every lesson in order, lesson 08 with the options in $(1); a table at the end, and status 1 if one failed.
+define run_all
+mkdir -p outputs; rows=outputs/.lessons; status=0; : > $$rows; \
+for lesson in $(LESSONS); do \
+	name=$${lesson%.py}; options=; case $$name in 08_*) options="$(1)";; esac; \
+	echo; echo "== $$lesson $$options"; touch outputs/.started; begin=$$(date +%s); \
+	if $(RUN) $$lesson $$options; then result=ok; else result=FAILED; status=1; fi; \
+	figures=$$(find outputs/$$name -name '*.png' -newer outputs/.started 2>/dev/null | wc -l); \
+	printf '%-36s %-7s %8s %8s\n' $$name $$result $$(($$(date +%s) - begin)) $$figures >> $$rows; \
+done; \
+echo; printf '%-36s %-7s %8s %8s\n' lesson result seconds figures; cat $$rows; rm -f $$rows outputs/.started; exit $$status
+endef

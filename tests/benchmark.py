@@ -1,0 +1,186 @@
+r"""Time and memory against captum, and the completeness of refined Integrated Gradients: two tables of numbers.
+
+    python tests/benchmark.py                  (`make bench`; writes outputs/benchmark.csv, some minutes)
+    python tests/benchmark.py --completeness   (writes outputs/completeness.csv, some ten minutes)
+
+captum gets the network as its users have it, torchvision's ResNet-50 in eval mode; ours is the one that load_model
+prepares (batch norm folded, frozen, channels_last). Same weights, image, settings and threads, the two in turn within
+one run, so that a busy machine slows both: read the ratios, not the seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+
+import captum.attr
+import numpy as np
+import torch
+import torchvision
+from torch import nn
+from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from utils import (
+    DATA_DIR,
+    OUTPUT_DIR,
+    import_lesson,
+    load_image,
+    load_model,
+    preprocess_image,
+    print_table,
+    put_stride_in_first_convolution,
+    read_embedded,
+)
+
+vanilla_gradient = import_lesson("01_vanilla_gradient_saliency").vanilla_gradient
+gradient_times_input = import_lesson("02_gradient_input_saliency").gradient_times_input
+smoothgrad = import_lesson("03_smoothgrad").smoothgrad
+lesson_04 = import_lesson("04_integrated_gradients")
+
+PEAK = """
+import resource, sys; sys.path.insert(0, {root!r})
+from utils import import_lesson, load_image, load_model, preprocess_image
+import torch; torch.set_num_threads(2)
+import_lesson({lesson!r}).{call}
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+def plain_resnet50() -> nn.Module:
+    """The embedded network without load_model's preparation, as torchvision would build it."""
+    model = torchvision.models.resnet50()
+    put_stride_in_first_convolution(model)
+    model.load_state_dict(read_embedded("resnet50"), strict=False)  # it has no count of batches seen
+    return model.eval()
+
+
+def seconds(call: Callable[[], object]) -> float:
+    """Wall-clock time of one call."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def compare(ours: Callable[[], object], theirs: Callable[[], object], rounds: int) -> tuple[float, float, float]:
+    """Median seconds of both, called in turn after one warm-up, and the median of the rounds' ratios."""
+    ours(), theirs()
+    pairs = [(seconds(ours), seconds(theirs)) for _ in range(rounds)]
+    return median(a for a, _ in pairs), median(b for _, b in pairs), median(b / a for a, b in pairs)
+
+
+def speed() -> list[list]:
+    """Rows: what, our seconds, captum's seconds, ratio, the ratio we aim for."""
+    prepared, plain = load_model(), plain_resnet50()
+    image, ten = preprocess_image(load_image("dog.jpg")), torch.cat([preprocess_image(load_image("dog.jpg"))] * 10)
+    saliency, target = captum.attr.Saliency(plain), 235
+    sigma = 0.15 * (image.max() - image.min()).item()
+    tunnel, path = captum.attr.NoiseTunnel(saliency), captum.attr.IntegratedGradients(plain)
+    options = {"nt_samples": 50, "nt_samples_batch_size": 10, "stdevs": sigma, "target": target, "abs": False}
+
+    def fresh() -> torch.Tensor:
+        return image.clone().requires_grad_()
+
+    cases = {
+        "vanilla gradient, B = 1": (
+            lambda: vanilla_gradient(prepared, image, target),
+            lambda: saliency.attribute(fresh(), target, abs=False), 15, 1.2,
+        ),
+        "gradient x input, B = 1": (
+            lambda: gradient_times_input(prepared, image, target),
+            lambda: captum.attr.InputXGradient(plain).attribute(fresh(), target), 15, 1.2,
+        ),
+        "SmoothGrad, n = 50": (
+            lambda: smoothgrad(prepared, image, target), lambda: tunnel.attribute(fresh(), **options), 3, 1.4,
+        ),
+        "Integrated Gradients, n = 50": (
+            lambda: lesson_04.integrated_gradients(prepared, image, target),
+            lambda: path.attribute(image, target=target, n_steps=50, internal_batch_size=10), 3, 1.4,
+        ),
+        "our vanilla gradient, B = 10: prepared network against the plain one": (
+            lambda: vanilla_gradient(prepared, ten, target), lambda: vanilla_gradient(plain, ten, target), 5, 1.0,
+        ),
+    }
+    return [[name, *compare(*case[:3]), case[3]] for name, case in tqdm(cases.items(), desc="speed")]
+
+
+def peak_memory() -> list[list]:
+    """Rows: method, its peak with n = 10 and n = 200 in MiB, their ratio; each in a process of its own."""
+    rows = []
+    for lesson, call in {
+        "03_smoothgrad": "smoothgrad(load_model(), preprocess_image(load_image('dog.jpg')), n_samples={n})",
+        "04_integrated_gradients": "integrated_gradients(load_model(), preprocess_image(load_image('dog.jpg')), n_steps={n})",
+    }.items():
+        peaks = []
+        for n in (10, 200):
+            code = PEAK.format(root=str(OUTPUT_DIR.parent), lesson=lesson, call=call.format(n=n))
+            peaks.append(float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout))
+        rows.append([f"{lesson}: peak MiB, n = 10 and n = 200", *peaks, peaks[1] / peaks[0], 1.0])
+    return rows
+
+
+def completeness() -> list[list]:
+    """Rows: image, rule, gradients, extra forward passes, |gap| / |f(x) - f(x')|; ResNet-50, zero baseline."""
+    model, rows = load_model(), []
+    for file in tqdm(sorted(DATA_DIR.glob("*.jpg")), desc="completeness"):
+        image = preprocess_image(load_image(file))
+        zero = torch.zeros_like(image)
+        with torch.no_grad():
+            label = int(model(image).argmax())
+            difference = (model(image) - model(zero))[0, label].item()
+        _, costs = lesson_04.refine_path(model, image[0], zero[0], label, 0, max_gradients=100)
+        for budget in (30, 50, 100):
+            attribution = lesson_04.integrated_gradients(model, image, label, n_steps=budget)
+            rows.append([file.name, "gausslegendre", budget, 0, abs(attribution.sum().item() / difference - 1)])
+            cost = max(cost for cost in costs if cost.gradients <= budget)
+            rows.append([file.name, "refined", budget, cost.forwards, abs(cost.gap / difference)])
+    return rows
+
+
+def summary(rows: list[list]) -> list[list]:
+    """Per budget and rule: extra forward passes, and mean, median and largest gap over the images in per cent."""
+    table = []
+    for budget in (30, 50, 100):
+        for rule in ("gausslegendre", "refined"):
+            group = [row for row in rows if row[1:3] == [rule, budget]]
+            gaps = 100 * np.array([row[4] for row in group])
+            table.append([budget, rule, group[0][3], float(gaps.mean()), float(np.median(gaps)), float(gaps.max())])
+    return table
+
+
+def write_csv(file: Path, header: Sequence[str], rows: list[list]) -> None:
+    """Write under a temporary name, rename, say where."""
+    file.parent.mkdir(exist_ok=True)
+    partial = file.with_suffix(".part")
+    with partial.open("w", newline="") as stream:
+        csv.writer(stream).writerows([header, *rows])
+    os.replace(partial, file)
+    print(f"wrote {file}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Speed and memory against captum, or completeness of refined paths.")
+    parser.add_argument("--completeness", action="store_true", help="the completeness survey over data/ instead")
+    args = parser.parse_args()
+    torch.set_num_threads(2)
+    if args.completeness:
+        rows = completeness()
+        print_table(["gradients", "rule", "extra forwards", "mean gap %", "median %", "largest %"], summary(rows))
+        header = ["image", "rule", "gradients", "extra_forwards", "relative_gap"]
+        write_csv(OUTPUT_DIR / "completeness.csv", header, rows)
+        return
+    rows = speed() + peak_memory()
+    print_table(["what", "ours", "the other", "ratio", "aim"], rows)
+    write_csv(OUTPUT_DIR / "benchmark.csv", ["what", "ours", "other", "ratio", "aim"], rows)
+
+
+if __name__ == "__main__":
+    main()
