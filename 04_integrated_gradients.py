@@ -220,12 +220,7 @@ def integrated_gradients(
     mean_gradient = torch.zeros_like(images)
     for i in range(len(images)):
         if tolerance is not None:
-            pieces, costs = refine_path(
-                model, images[i], baselines[i], target[i], tolerance, max_gradients=MAX_GRADIENTS, batch_size=batch_size
-            )
-            mean_gradient[i] = sum(piece.width * piece.gradient for piece in pieces)
-            if costs[-1].gradients > MAX_GRADIENTS - 2:
-                warnings.warn(f"image {i}: gap {costs[-1].gap:.3g} after {costs[-1].gradients} gradients", stacklevel=2)
+            mean_gradient[i] = refined_gradient(model, images[i], baselines[i], target[i], tolerance, batch_size)
             continue
         # BEGIN SOLUTION 4.2
         for alpha, w in zip(nodes.split(batch_size), weights.split(batch_size), strict=True):
@@ -335,54 +330,61 @@ def refine_path(
         image, baseline: (C, H, W).
         target: class index.
         tolerance: stop when the whole gap is at most tolerance x |S_c(image) - S_c(baseline)|.
-        max_gradients: or when the next gradient would exceed this many. All gradients are kept until then.
+        max_gradients: or when a further cut would need more than this many. All gradients are kept until the end.
         batch_size: points that go through the network at a time.
 
     Returns:
         The pieces, and the Cost after each round, the last one being that of the pieces.
     """
-    direction = image - baseline
 
-    def evaluate(function: Callable[[Tensor], Tensor], alphas: list[float]) -> Tensor:
-        alpha = torch.tensor(alphas, device=image.device, dtype=image.dtype)
-        return torch.cat([function(on_path(image, baseline, part)) for part in alpha.split(batch_size)])
+    def scores(alphas: list[float]) -> Tensor:
+        path = on_path(image, baseline, torch.tensor(alphas).to(image))
+        with torch.no_grad():
+            return torch.cat([target_logits(model(part), target) for part in path.split(batch_size)])
 
-    @torch.no_grad()
-    def score(path: Tensor) -> Tensor:
-        return target_logits(model(path), target)                      # (k,)
+    def gradients(alphas: list[float]) -> Tensor:
+        path = on_path(image, baseline, torch.tensor(alphas).to(image))
+        return torch.cat([vanilla_gradient(model, part, target) for part in path.split(batch_size)])
 
-    def gradient(path: Tensor) -> Tensor:
-        return vanilla_gradient(model, path, target)                   # (k, C, H, W)
+    def pieces_between(ends: list[float], f: list[float], middles: Sequence[Tensor]) -> list[Piece]:
+        slopes = [(gradient * (image - baseline)).sum().item() for gradient in middles]
+        parts = zip(pairwise(ends), pairwise(f), middles, slopes, strict=True)
+        return [Piece(*ab, *f_ab, gradient, slope) for ab, f_ab, gradient, slope in parts]
 
-    def piece(left: float, right: float, score_left: float, score_right: float, middle: Tensor) -> Piece:
-        return Piece(left, right, score_left, score_right, middle, (middle * direction).sum().item())
-
-    cuts = [k / FIRST_PIECES for k in range(FIRST_PIECES + 1)]
-    f = evaluate(score, cuts).tolist()
-    g = evaluate(gradient, [(a + b) / 2 for a, b in pairwise(cuts)])
-    pieces = [piece(*ends, *scores, m) for ends, scores, m in zip(pairwise(cuts), pairwise(f), g, strict=True)]
-    costs = [Cost(len(g), len(f), sum(piece.gap for piece in pieces))]
+    ends = [k / FIRST_PIECES for k in range(FIRST_PIECES + 1)]
+    f = scores(ends).tolist()
+    pieces = pieces_between(ends, f, gradients([(a + b) / 2 for a, b in pairwise(ends)]))
+    costs = [Cost(len(pieces), len(f), sum(piece.gap for piece in pieces))]
     while True:
-        cut = min(WORST_PIECES, (max_gradients - costs[-1].gradients) // 2)
-        if abs(costs[-1].gap) <= tolerance * abs(f[-1] - f[0]) or cut <= 0:
+        count = min(WORST_PIECES, (max_gradients - len(pieces)) // 2)
+        if abs(costs[-1].gap) <= tolerance * abs(f[-1] - f[0]) or count <= 0:
             return pieces, costs
         # BEGIN SOLUTION 4.4
         pieces.sort(key=lambda piece: abs(piece.gap), reverse=True)
-        worst, pieces = pieces[:cut], pieces[cut:]
-        thirds = [(p.left, p.left + p.width / 3, p.right - p.width / 3, p.right) for p in worst]
-        inner = evaluate(score, [alpha for _, b, c, _ in thirds for alpha in (b, c)]).tolist()
-        outer = evaluate(gradient, [middle for a, b, c, d in thirds for middle in ((a + b) / 2, (c + d) / 2)])
-        for k, (old, (a, b, c, d)) in enumerate(zip(worst, thirds, strict=True)):
-            score_b, score_c = inner[2 * k : 2 * k + 2]
-            pieces += [
-                piece(a, b, old.score_left, score_b, outer[2 * k]),
-                piece(b, c, score_b, score_c, old.gradient),           # the middle third keeps its midpoint
-                piece(c, d, score_c, old.score_right, outer[2 * k + 1]),
-            ]
+        worst, pieces = pieces[:count], pieces[count:]
+        thirds = [[p.left, p.left + p.width / 3, p.right - p.width / 3, p.right] for p in worst]
+        inner = scores([alpha for _, b, c, _ in thirds for alpha in (b, c)]).reshape(-1, 2).tolist()
+        outer = gradients([middle for a, b, c, d in thirds for middle in ((a + b) / 2, (c + d) / 2)])
+        for old, ends, (f_b, f_c), first, last in zip(worst, thirds, inner, outer[::2], outer[1::2], strict=True):
+            # the middle third keeps its midpoint, and so its gradient
+            pieces += pieces_between(ends, [old.score_left, f_b, f_c, old.score_right], [first, old.gradient, last])
         # END SOLUTION
-        spent = costs[-1]
-        gap = sum(piece.gap for piece in pieces)
-        costs.append(Cost(spent.gradients + len(outer), spent.forwards + len(inner), gap))
+        # every piece has cost one gradient, every end one score
+        costs.append(Cost(len(pieces), len(pieces) + 1, sum(piece.gap for piece in pieces)))
+
+
+def refined_gradient(
+    model: nn.Module, image: Tensor, baseline: Tensor, target: int, tolerance: float, batch_size: int
+) -> Tensor:
+    """The mean gradient along the refined path, (C, H, W); a warning if MAX_GRADIENTS did not suffice."""
+    pieces, costs = refine_path(
+        model, image, baseline, target, tolerance, max_gradients=MAX_GRADIENTS, batch_size=batch_size
+    )
+    difference = sum(piece.score_right - piece.score_left for piece in pieces)
+    if abs(costs[-1].gap) > tolerance * abs(difference):
+        gap = f"{abs(costs[-1].gap):.3g} of {abs(difference):.3g}"
+        warnings.warn(f"the completeness gap is still {gap} after {costs[-1].gradients} gradients", stacklevel=3)
+    return sum(piece.width * piece.gradient for piece in pieces)
 
 
 # %% [markdown]

@@ -115,13 +115,13 @@ def speed() -> list[list]:
 def peak_memory() -> list[list]:
     """Rows: method, its peak with n = 10 and n = 200 in MiB, their ratio; each in a process of its own."""
     rows = []
-    for lesson, call in {
-        "03_smoothgrad": "smoothgrad(load_model(), preprocess_image(load_image('dog.jpg')), n_samples={n})",
-        "04_integrated_gradients": "integrated_gradients(load_model(), preprocess_image(load_image('dog.jpg')), n_steps={n})",
-    }.items():
+    calls = {"03_smoothgrad": "smoothgrad({0}, n_samples={1})",
+             "04_integrated_gradients": "integrated_gradients({0}, n_steps={1})"}
+    arguments = "load_model(), preprocess_image(load_image('dog.jpg'))"
+    for lesson, call in calls.items():
         peaks = []
         for n in (10, 200):
-            code = PEAK.format(root=str(OUTPUT_DIR.parent), lesson=lesson, call=call.format(n=n))
+            code = PEAK.format(root=str(OUTPUT_DIR.parent), lesson=lesson, call=call.format(arguments, n))
             peaks.append(float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout))
         rows.append([f"{lesson}: peak MiB, n = 10 and n = 200", *peaks, peaks[1] / peaks[0], 1.0])
     return rows

@@ -46,7 +46,7 @@ def test_nodes_and_weights_by_hand():
     expected = {
         "left": ([0, 0.25, 0.5, 0.75], [0.25] * 4),
         "right": ([0.25, 0.5, 0.75, 1], [0.25] * 4),
-        "midpoint": ([0.125, 0.31835, 0.625, 0.875], [0.25] * 4),
+        "midpoint": ([0.125, 0.375, 0.625, 0.875], [0.25] * 4),
         "trapezoid": ([0, 1 / 3, 2 / 3, 1], [1 / 6, 1 / 3, 1 / 3, 1 / 6]),
     }
     for rule, (nodes, weights) in expected.items():
