@@ -392,8 +392,8 @@ def refined_gradient(
 
 
 # %%
-class OneNumber(nn.Module):
-    """A function of a (1, 1, 1, 1) "image", or of several pixels, as a network with one class."""
+class Formula(nn.Module):
+    """A function of a few numbers as a network with one class: the numbers are the pixels of a (1, 1, 1, N) image."""
 
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
@@ -405,26 +405,28 @@ class OneNumber(nn.Module):
         return self.function(images.flatten(1))[:, None]
 
 
-def check_axioms() -> None:
-    """Sensitivity, implementation invariance and linearity, with baseline 0 and the midpoint rule."""
+def check_axioms() -> list[tuple[str, list[float], list[float]]]:
+    """Rows (axiom, what it demands, what Integrated Gradients gives), with baseline 0; asserts that they agree."""
 
-    def ig(function: Callable[[Tensor], Tensor], *pixels: float) -> Tensor:
-        x = torch.tensor(pixels).reshape(1, 1, 1, -1)
-        return integrated_gradients(OneNumber(function), x, 0, n_steps=100, rule="midpoint").flatten()
+    def ig(function: Callable[[Tensor], Tensor], *numbers: float) -> Tensor:
+        x = torch.tensor(numbers, dtype=torch.float32).reshape(1, 1, 1, -1)
+        return integrated_gradients(Formula(function), x, 0, n_steps=100, rule="midpoint").flatten()
 
-    # Sensitivity: x = 2 and x' = 0 differ, and so do f(2) = 1 and f(0) = 0; the gradient at 2 is 0 all the same
-    saturated = OneNumber(lambda x: 1 - torch.relu(1 - x[:, 0]))
-    assert vanilla_gradient(saturated, torch.full((1, 1, 1, 1), 2.0)).item() == 0
-    assert torch.allclose(ig(saturated.function, 2.0), torch.ones(1))
-    # A variable that the function ignores gets nothing
-    assert ig(lambda x: x[:, 0] ** 2, 3.0, 5.0)[1] == 0
-    # Implementation invariance: max(x, y) written in two ways
-    first = ig(lambda x: x.amax(dim=1), 1.0, 3.0)
-    assert torch.allclose(first, ig(lambda x: x[:, 0] + torch.relu(x[:, 1] - x[:, 0]), 1.0, 3.0))
-    # Linearity: IG(2 f + 3 g) = 2 IG(f) + 3 IG(g)
+    def saturated(x: Tensor) -> Tensor:
+        return 1 - torch.relu(1 - x[:, 0])
+
+    assert vanilla_gradient(Formula(saturated), torch.full((1, 1, 1, 1), 2.0)).item() == 0
     f, g = (lambda x: x[:, 0] * x[:, 1]), (lambda x: x[:, 0] ** 2)
-    both = ig(lambda x: 2 * f(x) + 3 * g(x), 1.0, 2.0)
-    assert torch.allclose(both, 2 * ig(f, 1.0, 2.0) + 3 * ig(g, 1.0, 2.0))
+    rows = [
+        ("sensitivity: 1 - ReLU(1 - x) at 2, where the gradient is 0", torch.ones(1), ig(saturated, 2)),
+        ("dummy: x^2 ignores y, at (3, 5)", torch.tensor([9.0, 0]), ig(g, 3, 5)),
+        ("implementation invariance: max(x, y) and x + ReLU(y - x) at (1, 3)",
+         ig(lambda x: x.amax(dim=1), 1, 3), ig(lambda x: x[:, 0] + torch.relu(x[:, 1] - x[:, 0]), 1, 3)),
+        ("linearity: 2 xy + 3 x^2 at (1, 2)",
+         2 * ig(f, 1, 2) + 3 * ig(g, 1, 2), ig(lambda x: 2 * f(x) + 3 * g(x), 1, 2)),
+    ]
+    assert all(torch.allclose(demanded, found) for _, demanded, found in rows)
+    return [(name, *([round(v, 4) for v in values.tolist()] for values in pair)) for name, *pair in rows]
 
 
 # %% [markdown]
@@ -516,7 +518,7 @@ def figure_path(met: tuple[np.ndarray, np.ndarray], pieces: list[Piece], title: 
 # names, images = lesson_images(args)
 # image, titles = images[:1], describe_targets(model, images)
 # label = int(model(image).argmax())
-# check_axioms()
+# print_table(["axiom", "demanded", "found"], check_axioms())
 # figure = figure_baselines(model, image, label, torch.Generator().manual_seed(args.seed))
 
 # %% tags=["active-ipynb"]
@@ -568,7 +570,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     model = lesson_model(args)
     names, images = lesson_images(args)
     target = lesson_target(args)
-    check_axioms()
+    print_table(["axiom", "demanded", "found"], check_axioms())
+    print()
     steps = (4, 8) if args.quick else (4, 8, 16, 32)
     with torch.no_grad():
         labels = target_indices(target, model(images)).tolist()
