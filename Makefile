@@ -1,4 +1,4 @@
-# make lessons | full | test | notebooks | bench | clean          VENV=path chooses another environment
+# make lessons | full | test | notebooks | bench | gallery | clean     VENV=path chooses another environment
 
 VENV ?= .venv
 PYTHON ?= python3
@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready-$(firstword $(shell cksum < requirements.txt))
 LESSONS := $(sort $(wildcard 0*_*.py))
 
-.PHONY: lessons full test notebooks bench clean
+.PHONY: lessons full test notebooks bench gallery clean
 
 lessons: $(READY)
 	@$(call run_all,--quick)
@@ -27,6 +27,14 @@ notebooks: $(READY)
 
 bench: $(READY)
 	$(RUN) tests/benchmark.py
+
+# The README's pictures, from figures that `make lessons` wrote
+gallery: $(READY)
+	@for pair in 01_vanilla_gradient_saliency/maps:01_maps 02_gradient_input_saliency/zero_point:02_zero_point \
+			03_smoothgrad/statistics:03_statistics 04_integrated_gradients/path:04_path; do \
+		$(RUN) -c "from PIL import Image; image = Image.open('outputs/$${pair%:*}.png').convert('RGB'); \
+			image.thumbnail((1000, 1000)); image.save('outputs/gallery/$${pair#*:}.jpg', quality=85)"; \
+	done; ls -l outputs/gallery
 
 clean:
 	rm -rf $(filter-out outputs/gallery,$(wildcard outputs/*)) .pytest_cache .ruff_cache __pycache__ tests/__pycache__
