@@ -10,9 +10,8 @@ import difflib
 import hashlib
 import importlib.util
 import io
-import operator
 import os
-import pickle
+import re
 import socket
 import sys
 import threading
@@ -84,8 +83,8 @@ def load_image(path: str | os.PathLike) -> Image.Image:
             return as_rgb(ImageOps.exif_transpose(image))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(f"{path} has more than {MAX_PIXELS:,} pixels; make it smaller first") from error
-    except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:  # what Pillow's readers raise
-        raise ValueError(f"{path} is not a picture Pillow can read, or it is damaged ({error})") from error
+    except Exception as error:  # Pillow's readers raise almost anything on a damaged file
+        raise ValueError(f"{path} is not a picture Pillow can read, or it is damaged ({one_line(error)})") from error
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
@@ -162,12 +161,7 @@ def load_model(name: str = "resnet50", device: str | torch.device | None = None)
         near = difflib.get_close_matches(str(name).lower(), known, n=3, cutoff=0.4) or list(EMBEDDED)
         raise ValueError(f"there is no model {name!r}; did you mean {', '.join(near)}?")
     check_device(device)
-    with torch.device("meta"):  # no random initialisation that would be overwritten anyway
-        model = torchvision.models.get_model(name, weights=None)
-    if name == "resnet50":
-        put_stride_in_first_convolution(model)
-    state = read_embedded(name) if name in EMBEDDED else download_weights(name)
-    model.load_state_dict(state, assign=True)
+    model = embedded_network(name) if name in EMBEDDED else torchvision_network(name)
     model = fold_batch_norm(model.eval()).requires_grad_(False)
     return model.to(device=device, memory_format=torch.channels_last)
 
@@ -176,8 +170,18 @@ def check_device(device: str | torch.device | None) -> None:
     """Raise ValueError if tensors cannot live on `device` here."""
     try:
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+    except Exception as error:  # RuntimeError, AssertionError or ImportError, as the device's module likes
         raise ValueError(f"device {str(device)!r} is not available here; use 'cpu'") from error
+
+
+def embedded_network(name: str) -> nn.Module:
+    """The network of data/weights/<name>.pt, as torchvision builds it."""
+    with torch.device("meta"):  # no random initialisation that would be overwritten anyway
+        model = torchvision.models.get_model(name, weights=None)
+    if name == "resnet50":
+        put_stride_in_first_convolution(model)
+    model.load_state_dict(read_embedded(name), assign=True)
+    return model
 
 
 def put_stride_in_first_convolution(model: nn.Module) -> None:
@@ -199,25 +203,34 @@ def read_embedded(name: str) -> dict[str, Tensor]:
     return {key: tensor.float() for key, tensor in state.items()}
 
 
-def download_weights(name: str, patience: float = 10) -> dict[str, Tensor]:
-    """torchvision's default weights through its cache; gives up `patience` seconds after the last byte."""
-    weights = torchvision.models.get_model_weights(name).DEFAULT
-    cached = Path(torch.hub.get_dir(), "checkpoints", Path(weights.url).name)
-    timeout = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(patience)  # torch.hub sets no time limit of its own
+def torchvision_network(name: str, patience: float = 10) -> nn.Module:
+    """A network with torchvision's default weights, through its cache and progress bar.
+
+    Gives up when the server is silent for `patience` seconds: torch.hub sets no time limit of its own.
+    """
+    url = torchvision.models.get_model_weights(name).DEFAULT.url
+    cached = Path(torch.hub.get_dir(), "checkpoints", Path(url).name)
+    was_cached, timeout = cached.exists(), socket.getdefaulttimeout()
+    socket.setdefaulttimeout(patience)
     try:
-        if not cached.exists() and not answers(weights.url, patience):
+        if not was_cached and not answers(url, patience):
             raise TimeoutError("no answer")
-        return weights.get_state_dict(progress=True, check_hash=True)
-    except OSError as error:
+        with torch.random.fork_rng():
+            return torchvision.models.get_model(name, weights="DEFAULT")
+    except Exception as error:  # a damaged file makes torch.load raise almost anything
+        if was_cached:
+            raise RuntimeError(f"{cached} is damaged; delete it and try again ({one_line(error)})") from error
         raise ConnectionError(
-            f"the weights of {name} could not be downloaded ({error}); "
+            f"the weights of {name} could not be downloaded ({one_line(error)}); "
             f"{' and '.join(EMBEDDED)} are embedded and need no network"
         ) from error
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise RuntimeError(f"{cached} is damaged; delete it and try again ({error})") from error
     finally:
         socket.setdefaulttimeout(timeout)
+
+
+def one_line(value: object) -> str:
+    """A value's text without line breaks, for error messages."""
+    return " ".join(str(value).split())
 
 
 def answers(url: str, seconds: float) -> bool:
@@ -264,6 +277,7 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
     except Exception as error:  # tracing runs the user's forward, which may raise anything
         raise ValueError(f"torch.fx cannot trace this model ({error}); use it without folding") from error
     runs = [node.target for node in nodes if node.op == "call_module"]
+    read = {node.target.rpartition(".")[0] for node in nodes if node.op == "get_attr"}  # weights used directly
     for node in nodes:
         norm = modules.get(node.target) if node.op == "call_module" else None
         if not isinstance(norm, nn.BatchNorm2d) or norm.running_mean is None:
@@ -271,7 +285,7 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
         (before,) = node.all_input_nodes
         conv = modules.get(before.target) if before.op == "call_module" else None
         alone = len(before.users) == 1 and runs.count(before.target) == runs.count(node.target) == 1
-        if isinstance(conv, nn.Conv2d) and alone:
+        if type(conv) is nn.Conv2d and alone and not read & {before.target, node.target}:
             conv.weight, conv.bias = fuse_conv_bn_weights(
                 conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
             )
@@ -307,19 +321,19 @@ def class_names() -> list[str]:
 
 def find_class(name: str | int) -> int:
     """A label, a unique part of one, or an index -> index; ValueError lists what else it could be."""
-    names = class_names()
-    text = str(name).strip().lower()
-    if text.lstrip("-").isdigit():
+    names, text = class_names(), str(name).strip()
+    if re.fullmatch(r"-?[0-9]+", text):
         if 0 <= int(text) < len(names):
             return int(text)
         raise ValueError(f"class index {text} is outside 0..{len(names) - 1}")
-    labels = [label.lower() for label in names]
-    if text in labels:
-        return labels.index(text)
-    parts = [index for index, label in enumerate(labels) if text and text in label]
-    if len(parts) == 1:
-        return parts[0]
-    near = [names[i] for i in parts] or difflib.get_close_matches(text, labels, n=3, cutoff=0.5)
+    if text in names:  # "Cardigan" is a dog, "cardigan" a garment
+        return names.index(text)
+    parts = [index for index, label in enumerate(names) if text and text.lower() in label.lower()]
+    whole = [index for index in parts if names[index].lower() == text.lower()]
+    for found in (whole, parts):
+        if len(found) == 1:
+            return found[0]
+    near = [names[i] for i in parts] or difflib.get_close_matches(text, names, n=3, cutoff=0.5)
     hint = f"; it could be {', '.join(near[:8])}" if near else ""
     raise ValueError(f"{name!r} is not one ImageNet label{hint}")
 
@@ -328,13 +342,20 @@ def find_class(name: str | int) -> int:
 def predict(model: nn.Module, images: Tensor, k: int = 5) -> list[list[tuple[int, str, float]]]:
     """Per image, the k most probable classes as (index, label, probability), best first."""
     check_inputs(model, images)
+    check_counts(k=k)
     logits = check_logits(model(images))
-    labels = class_names() if logits.shape[1] == 1000 else [f"class {i}" for i in range(logits.shape[1])]
+    labels = class_labels(logits)
     top = logits.float().softmax(dim=1).topk(min(k, len(labels)))
     return [
         [(index, labels[index], probability) for index, probability in zip(*row, strict=True)]
         for row in zip(top.indices.tolist(), top.values.tolist(), strict=True)
     ]
+
+
+def class_labels(logits: Tensor) -> list[str]:
+    """A label for each of the K logits: ImageNet's if there are 1000, else "class 0", "class 1" ..."""
+    classes = logits.shape[1]
+    return class_names() if classes == 1000 else [f"class {i}" for i in range(classes)]
 
 
 def describe_targets(model: nn.Module, images: Tensor, target: int | Tensor | None = None) -> list[str]:
@@ -343,7 +364,7 @@ def describe_targets(model: nn.Module, images: Tensor, target: int | Tensor | No
         logits = model(images)
     indices = target_indices(target, logits)
     probabilities = target_logits(logits.softmax(dim=1), indices)
-    labels = class_names()
+    labels = class_labels(logits)
     return [f"{labels[i]} {p:.2f}" for i, p in zip(indices.tolist(), probabilities.tolist(), strict=True)]
 
 
@@ -365,8 +386,13 @@ def check_inputs(model: nn.Module, images: Tensor) -> None:
 def check_counts(**counts: int) -> None:
     """Refuse an argument that is not a whole number of at least 1."""
     for name, value in counts.items():
-        if not isinstance(value, int) or value < 1:
+        if not is_whole(value) or value < 1:
             raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+
+
+def is_whole(value: object) -> bool:
+    """Whether a value is an integer of Python or NumPy; True and False are none."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def expand_baseline(baseline: Tensor, images: Tensor) -> Tensor:
@@ -403,12 +429,11 @@ def target_indices(target: int | Sequence[int] | Tensor | None, logits: Tensor) 
         return logits.argmax(dim=1)
     values = target.tolist() if isinstance(target, Tensor | np.ndarray) else target
     values = list(values) if isinstance(values, list | tuple | range) else [values] * batch
+    values = [value.tolist() if isinstance(value, Tensor | np.generic) else value for value in values]
     if len(values) != batch:
         raise ValueError(f"target has {len(values)} classes for {batch} images; give one, or one a image")
-    try:
-        values = [operator.index(value) for value in values]
-    except TypeError as error:
-        raise ValueError(f"target must be class indices (find_class turns a label into one), got {target!r}") from error
+    if not all(map(is_whole, values)):
+        raise ValueError(f"target must be class indices (find_class finds a label's), got {one_line(repr(target))}")
     if any(not 0 <= value < classes for value in values):
         raise ValueError(f"target {values} is outside 0..{classes - 1}")
     return torch.tensor(values, device=logits.device, dtype=torch.long)
@@ -447,6 +472,7 @@ def normalize_map(maps: Tensor) -> Tensor:
     """
     if not maps.isfinite().all():
         raise ValueError("a map contains NaN or infinity and cannot be normalised")
+    maps = maps.to(torch.promote_types(maps.dtype, torch.float32))     # max - min could overflow in float16
     low, high = maps.amin(dim=(-2, -1), keepdim=True), maps.amax(dim=(-2, -1), keepdim=True)
     span = high - low
     return (maps - low) / torch.where(span > 0, span, 1)
@@ -515,19 +541,25 @@ def visualize_saliency(
 
     Raises:
         ValueError: the map has another shape, NaN or infinity, or does not fit the image.
+        TypeError: the image is neither a Pillow image nor a tensor.
     """
-    map = torch.as_tensor(saliency).detach().cpu().float()
+    map = saliency if isinstance(saliency, Tensor) else torch.from_numpy(np.ascontiguousarray(saliency))
+    shape, map = tuple(map.shape), map.detach().cpu().float()
     while map.ndim > 2 and map.shape[0] == 1:
         map = map[0]
     if map.ndim != 2 or map.numel() == 0:
-        raise ValueError(f"saliency must be one map (H, W), got {tuple(torch.as_tensor(saliency).shape)}")
+        raise ValueError(f"saliency must be one map (H, W), got {shape}")
     if not map.isfinite().all():
         raise ValueError("saliency contains NaN or infinity; a picture of it would mislead")
     height, width = map.shape
     if isinstance(image, Tensor):
+        if image.ndim == 4 and len(image) != 1:
+            raise ValueError(f"one map needs one image, got {len(image)}")
         photo = displayable(image if image.ndim == 4 else image[None])[0]
         if photo.shape[:2] != map.shape:
             raise ValueError(f"the map is {tuple(map.shape)}, the image {photo.shape[:2]}; see upsample")
+    elif not isinstance(image, Image.Image):
+        raise TypeError(f"image must be a Pillow image (see load_image) or a tensor, got {type(image).__name__}")
     elif height == width:  # what preprocess_image cropped; a coarse map covers the same square
         photo = np.asarray(crop_picture(image, max(height, 224))) / 255
     elif (width, height) == image.size:
@@ -544,15 +576,20 @@ def visualize_saliency(
 
 def finish_figure(figure: Figure, path: str | os.PathLike | None = None, keep_open: bool = False) -> Figure:
     """Save under a temporary name, rename, close. Unsaved figures stay open for plt.show()."""
-    if path is not None:
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.part")
+    if path is None:
+        if "inline" in matplotlib.get_backend():  # a notebook shows what a cell returns; open, it would do so twice
+            plt.close(figure)
+        return figure
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.part")
+    try:
         figure.savefig(partial, dpi=110, format=path.suffix[1:] or "png")
         os.replace(partial, path)
-    inline = "inline" in matplotlib.get_backend()  # a notebook shows the returned figure; open, it would twice
-    if inline or (path is not None and not keep_open):
-        plt.close(figure)
+    finally:
+        partial.unlink(missing_ok=True)
+        if not keep_open:
+            plt.close(figure)
     return figure
 
 
@@ -599,8 +636,8 @@ def lesson_images(args: argparse.Namespace) -> tuple[list[str], Tensor]:
     files = []
     for name in args.image or args.default_images:
         if Path(name).is_dir():
-            suffixes = Image.registered_extensions()
-            inside = sorted(file for file in Path(name).iterdir() if file.suffix.lower() in suffixes)
+            suffixes = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+            inside = sorted(file for file in Path(name).iterdir() if file.suffix.lower() in suffixes and file.is_file())
             if not inside:
                 raise ValueError(f"{name} has no pictures in it")
             files += inside
@@ -644,5 +681,5 @@ def run_lesson(main: Callable[[], int]) -> int:
     try:
         return main()
     except (ValueError, TypeError, OSError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 1

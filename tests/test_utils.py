@@ -658,7 +658,7 @@ def test_name_resolution_that_hangs_is_given_up(cache, monkeypatch):
     start = time.monotonic()
     try:
         with pytest.raises(ConnectionError) as caught:
-            utils.download_weights("resnet18", patience=0.3)
+            utils.torchvision_network("resnet18", patience=0.3)
     finally:
         release.set()
     assert time.monotonic() - start < 5
@@ -674,19 +674,19 @@ def test_a_server_that_never_answers_is_given_up(cache, monkeypatch):
         serve_from(monkeypatch, "resnet18", f"http://127.0.0.1:{server.getsockname()[1]}/weights.pth")
         start = time.monotonic()
         with pytest.raises(ConnectionError) as caught:
-            utils.download_weights("resnet18", patience=0.3)
+            utils.torchvision_network("resnet18", patience=0.3)
     assert time.monotonic() - start < 5
     assert_says_what_works_offline(caught.value)
 
 
 def test_the_usual_patience_is_below_15_seconds():
-    assert inspect.signature(utils.download_weights).parameters["patience"].default < 15
+    assert inspect.signature(utils.torchvision_network).parameters["patience"].default < 15
 
 
 def test_a_file_the_server_does_not_have(server, cache):
     server("resnet18", b"")
     with pytest.raises(ConnectionError) as caught:
-        utils.download_weights("resnet18", patience=5)
+        utils.torchvision_network("resnet18", patience=5)
     assert_says_what_works_offline(caught.value)
 
 
@@ -694,7 +694,7 @@ def test_a_download_that_breaks_off_is_no_damaged_file(server, cache, tmp_path):
     """Nothing is in the cache, so nothing can be deleted from it."""
     server("resnet18", b"0" * 10_000, cut=3_000, file="resnet18-0123456789abcdef.pth")
     with pytest.raises(ConnectionError) as caught:
-        utils.download_weights("resnet18", patience=5)
+        utils.torchvision_network("resnet18", patience=5)
     assert_says_what_works_offline(caught.value)
     assert not list((tmp_path / "hub" / "checkpoints").iterdir())
 
