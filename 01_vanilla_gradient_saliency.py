@@ -296,6 +296,13 @@ def figure_gradient_flow(flow: dict[str, float], title: str) -> Figure:
     return figure
 
 
+# %%
+def options():
+    """The command line of this lesson."""
+    summary = "Vanilla gradient saliency: which pixels is a class score sensitive to?"
+    return lesson_parser("01_vanilla_gradient_saliency", summary, ["dog.jpg", "cat.jpg", "bird.jpg"])
+
+
 # %% tags=["active-ipynb"]
 # args = options().parse_args([])
 # model = lesson_model(args)
@@ -354,12 +361,6 @@ def noise_correlation(model: nn.Module, images: Tensor, target: Tensor, seed: in
 
 
 # %%
-def options():
-    """The command line of this lesson."""
-    summary = "Vanilla gradient saliency: which pixels is a class score sensitive to?"
-    return lesson_parser("01_vanilla_gradient_saliency", summary, ["dog.jpg", "cat.jpg", "bird.jpg"])
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the table, write the figures."""
     args = options().parse_args(argv)

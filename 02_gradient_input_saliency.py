@@ -246,6 +246,13 @@ def figure_shift(model: nn.Module, image: Tensor, target: int | None = None, shi
     return figure
 
 
+# %%
+def options():
+    """The command line of this lesson."""
+    summary = "Gradient x input: how much did each pixel bring to the score?"
+    return lesson_parser("02_gradient_input_saliency", summary, ["dog.jpg", "bird.jpg", "panda.jpg", "owl.jpg"])
+
+
 # %% tags=["active-ipynb"]
 # args = options().parse_args([])
 # model = lesson_model(args)
@@ -287,12 +294,6 @@ def figure_shift(model: nn.Module, image: Tensor, target: int | None = None, shi
 
 
 # %%
-def options():
-    """The command line of this lesson."""
-    summary = "Gradient x input: how much did each pixel bring to the score?"
-    return lesson_parser("02_gradient_input_saliency", summary, ["dog.jpg", "bird.jpg", "panda.jpg", "owl.jpg"])
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the table, write the figures."""
     args = options().parse_args(argv)

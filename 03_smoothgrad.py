@@ -284,14 +284,21 @@ def figure_statistics(images: Tensor, titles: Sequence[str], plain: Tensor, mean
     return figure
 
 
+# %%
+def options():
+    """The command line of this lesson."""
+    summary = "SmoothGrad: the gradient, averaged over noisy copies of the photograph."
+    return lesson_parser("03_smoothgrad", summary, ["dog.jpg", "cat.jpg", "bird.jpg"])
+
+
 # %% tags=["active-ipynb"]
 # args = options().parse_args([])
 # model = lesson_model(args)
 # names, images = lesson_images(args)
 # titles = describe_targets(model, images)
 # label = int(model(images[:1]).argmax())
-# runs = noise_runs(model, images[:1], label, (0.05, 0.15, 0.3), (1, 2, 4, 8, 16, 32), args.seed)
-# figure = figure_grid(runs, (1, 4, 32), images[:1], titles[0])
+# runs = noise_runs(model, images[:1], label, (0.05, 0.15, 0.3), (1, 2, 4, 8, 16), args.seed)
+# figure = figure_grid(runs, (1, 4, 16), images[:1], titles[0])
 
 # %% tags=["active-ipynb"]
 # figure = figure_convergence(runs, titles[0])
@@ -331,19 +338,13 @@ def figure_statistics(images: Tensor, titles: Sequence[str], plain: Tensor, mean
 
 
 # %%
-def options():
-    """The command line of this lesson."""
-    summary = "SmoothGrad: the gradient, averaged over noisy copies of the photograph."
-    return lesson_parser("03_smoothgrad", summary, ["dog.jpg", "cat.jpg", "bird.jpg"])
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the table, write the figures."""
     args = options().parse_args(argv)
     model = lesson_model(args)
     names, images = lesson_images(args)
     target = lesson_target(args)
-    n_samples, counts = (4, (1, 2, 4)) if args.quick else (20, (1, 2, 4, 8, 16, 32))
+    n_samples, counts = (4, (1, 2, 4)) if args.quick else (20, (1, 2, 4, 8, 16))
     check_no_noise(model, images[:1])
     with torch.no_grad():
         labels = target_indices(target, model(images))

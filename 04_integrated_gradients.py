@@ -470,7 +470,7 @@ def compare_rules(
     Returns:
         Rule -> gradients -> gap relative to f(x) - f(x'); the slopes met, as (alphas, slopes); the refined pieces.
     """
-    pieces, costs = refine_path(model, image[0], torch.zeros_like(image[0]), target, 0, max_gradients=2 * max(steps))
+    pieces, costs = refine_path(model, image[0], torch.zeros_like(image[0]), target, 0, max_gradients=3 * max(steps))
     difference = sum(piece.score_right - piece.score_left for piece in pieces)
     rules = {}
     for rule in ("left", "right", "trapezoid", "midpoint", "gausslegendre"):
@@ -512,6 +512,13 @@ def figure_path(met: tuple[np.ndarray, np.ndarray], pieces: list[Piece], title: 
     return figure
 
 
+# %%
+def options():
+    """The command line of this lesson."""
+    summary = "Integrated Gradients: how much did each pixel bring, compared with a baseline?"
+    return lesson_parser("04_integrated_gradients", summary, ["dog.jpg", "panda.jpg"])
+
+
 # %% tags=["active-ipynb"]
 # args = options().parse_args([])
 # model = lesson_model(args)
@@ -522,7 +529,7 @@ def figure_path(met: tuple[np.ndarray, np.ndarray], pieces: list[Piece], title: 
 # figure = figure_baselines(model, image, label, torch.Generator().manual_seed(args.seed))
 
 # %% tags=["active-ipynb"]
-# gaps, met, pieces = compare_rules(model, image, label, (4, 8, 16, 32))
+# gaps, met, pieces = compare_rules(model, image, label, (5, 10, 20))
 # figure = figure_completeness(gaps, titles[0])
 
 # %% tags=["active-ipynb"]
@@ -573,12 +580,6 @@ def figure_path(met: tuple[np.ndarray, np.ndarray], pieces: list[Piece], title: 
 
 
 # %%
-def options():
-    """The command line of this lesson."""
-    summary = "Integrated Gradients: how much did each pixel bring, compared with a baseline?"
-    return lesson_parser("04_integrated_gradients", summary, ["dog.jpg", "panda.jpg"])
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the table, write the figures."""
     args = options().parse_args(argv)
@@ -587,7 +588,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     target = lesson_target(args)
     print_table(["axiom", "demanded", "found"], check_axioms())
     print()
-    steps = (4, 8) if args.quick else (4, 8, 16, 32)
+    steps = (2, 4) if args.quick else (5, 10, 20)
     with torch.no_grad():
         labels = target_indices(target, model(images)).tolist()
     titles = describe_targets(model, images, target)

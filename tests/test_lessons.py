@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import builtins
 import re
 import subprocess
 import sys
@@ -81,6 +83,25 @@ def test_percent_script_is_a_notebook(lesson):
     texts = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
     for heading in ("## The idea", "## The formula", "## What the picture does not show", "## Exercises", "## Recap"):
         assert heading in texts
+
+
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_live_cells_use_what_is_defined_above_them(lesson):
+    """Run top to bottom, a notebook must not meet a name of a later cell."""
+    defined = set(dir(builtins))
+    for cell in jupytext.read(PROJECT_ROOT / f"{lesson}.py").cells:
+        if cell.cell_type != "code":
+            continue
+        code = ast.parse(cell.source)
+        names = [node for node in ast.walk(code) if isinstance(node, ast.Name)]
+        defined |= {name.id for name in names if isinstance(name.ctx, ast.Store)}
+        if "active-ipynb" in cell.metadata.get("tags", []):
+            assert {name.id for name in names if isinstance(name.ctx, ast.Load)} <= defined, cell.source
+        for node in code.body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                defined.add(node.name)
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                defined |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
 
 
 @pytest.mark.parametrize("lesson", LESSONS)
