@@ -435,11 +435,11 @@ def check_axioms() -> list[tuple[str, list[float], list[float]]]:
 
 # %%
 def figure_baselines(model: nn.Module, image: Tensor, target: int, generator: torch.Generator) -> Figure:
-    """Top: five baselines. Bottom: the map that each gives for one image, refined to 3 %, all on one scale."""
+    """Top: five baselines. Bottom: the map that each gives for one image, refined to 5 %, all on one scale."""
     maps, pictures = {}, {}
     for name in tqdm(("zeros", "black", "white", "blur", "noise"), desc="baselines", leave=False):
         pictures[name] = baseline_images(image, name, generator)
-        attribution = integrated_gradients(model, image, target, baseline=pictures[name], tolerance=0.03)
+        attribution = integrated_gradients(model, image, target, baseline=pictures[name], tolerance=0.05)
         maps[name] = channel_reduce(attribution, "sum")[0]
     scale = color_scale(*maps.values())
     figure, axes = plt.subplots(2, 6, figsize=(17, 5.8), layout="constrained")
