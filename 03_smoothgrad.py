@@ -244,12 +244,14 @@ def probability_under_noise(
 
 # %%
 def figure_grid(runs: dict, counts: Sequence[int], image: Tensor, title: str) -> Figure:
-    """A row of maps (max over RGB) for each noise level, a column for each n; each map on its own scale."""
+    """A row for each noise level: a noisy copy, and a map (max over RGB, on its own scale) for each n."""
     figure, axes = plt.subplots(
         len(runs), len(counts) + 1, figsize=(3.4 * len(counts) + 3, 3.1 * len(runs)), layout="constrained"
     )
     for row, (level, (means, _)) in zip(axes, runs.items(), strict=True):
-        show_photo(row[0], displayable(image)[0], f"noise level {level:g}")
+        sigma = level * (image.max() - image.min())
+        noisy = image + sigma * draw_noise(1, image, torch.Generator().manual_seed(0))
+        show_photo(row[0], displayable(noisy)[0], f"one copy at noise level {level:g}")
         for axis, count in zip(row[1:], counts, strict=True):
             map = channel_reduce(means[count])[0]
             show_map(axis, map, title=f"n = {count}, roughness {roughness(map):.2f}")
