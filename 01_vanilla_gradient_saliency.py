@@ -76,13 +76,15 @@ from utils import (
 # %% [markdown]
 # ## Step 1: the signed gradient
 #
-# Three decisions are hidden in these few lines. `torch.autograd.grad` returns the gradient and writes nothing
-# into any `.grad`, which `.backward()` would. The scores of a batch are summed first: no image influences
-# another's score, so the gradient of the sum holds each image's own gradient. And the input is a copy, so the
-# caller's tensor does not start to require grad.
+# Four decisions are hidden in these few lines. `torch.autograd.grad` returns the gradient and writes nothing into any
+# `.grad`, which `.backward()` would. The scores of a batch are summed first: no image influences another's score, so
+# the gradient of the sum holds each image's own gradient. The input is a copy, so the caller's tensor does not start
+# to require grad. And the two decorators make it work inside the caller's `torch.no_grad()` or
+# `torch.inference_mode()`.
 
 
 # %%
+@torch.inference_mode(False)
 @torch.enable_grad()
 def vanilla_gradient(model: nn.Module, images: Tensor, target: int | Sequence[int] | Tensor | None = None) -> Tensor:
     """The slope of a class score at each pixel.
@@ -176,6 +178,7 @@ def check_slope(model: nn.Module, images: Tensor, target: Tensor, step: float = 
 
 
 # %%
+@torch.inference_mode(False)
 @torch.enable_grad()
 def softmax_gradient(model: nn.Module, images: Tensor, target: int | Sequence[int] | Tensor | None = None) -> Tensor:
     """The gradient of the softmax probability, for comparison only: it vanishes where the network is certain.

@@ -212,7 +212,7 @@ def integrated_gradients(
     check_counts(batch_size=batch_size)
     if tolerance is not None and not tolerance >= 0:
         raise ValueError(f"tolerance must be 0 or more, got {tolerance!r}")
-    nodes, weights = (torch.from_numpy(values).to(images) for values in quadrature(rule, n_steps))
+    nodes, weights = (torch.tensor(x, dtype=images.dtype, device=images.device) for x in quadrature(rule, n_steps))
     images = images.detach()
     baselines = baseline_images(images, baseline, generator)
     with torch.no_grad():
@@ -457,9 +457,9 @@ def slopes_along_path(model: nn.Module, image: Tensor, target: int, alphas: np.n
     zero = torch.zeros_like(image[0])
     slopes = [
         (vanilla_gradient(model, on_path(image[0], zero, alpha), target) * image).sum(dim=(1, 2, 3))
-        for alpha in tqdm(torch.from_numpy(alphas).to(image).split(10), desc="path", leave=False)
+        for alpha in tqdm(torch.tensor(alphas, dtype=image.dtype, device=image.device).split(10), leave=False)
     ]
-    return torch.cat(slopes).double().cpu().numpy()
+    return torch.cat(slopes).cpu().double().numpy()
 
 
 def compare_rules(

@@ -215,7 +215,7 @@ def torchvision_network(name: str, patience: float = 10) -> nn.Module:
     try:
         if not was_cached and not answers(url, patience):
             raise TimeoutError("no answer")
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):
             return torchvision.models.get_model(name, weights="DEFAULT")
     except Exception as error:  # a damaged file makes torch.load raise almost anything
         if was_cached:

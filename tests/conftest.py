@@ -143,8 +143,10 @@ def assert_leaves_no_trace(method: Callable, model: nn.Module, images: Tensor) -
     broken = Broken(model)
     with unchanged(broken, images), pytest.raises(RuntimeError, match="broken on purpose"):
         method(broken, images, 0)
-    with torch.no_grad(), unchanged(model, images):
-        method(model, images)
+    expected = method(model, images)
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode(), unchanged(model, images):
+            torch.testing.assert_close(method(model, images), expected)
 
 
 def assert_common_contract(method: Callable, model: nn.Module, images: Tensor, classes: int = 3) -> None:

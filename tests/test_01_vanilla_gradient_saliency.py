@@ -133,11 +133,11 @@ def test_a_model_without_logits_is_refused(small_images):
 
 def test_captum_agrees_on_squeezenet(squeezenet, photos):
     ours = lesson.vanilla_gradient(squeezenet, photos, [235, 88])
-    theirs = captum.attr.Saliency(squeezenet).attribute(photos.clone(), target=torch.tensor([235, 88]), abs=False)
+    theirs = captum.attr.Saliency(squeezenet).attribute(photos.clone().requires_grad_(), torch.tensor([235, 88]), abs=False)
     assert relative_error(ours, theirs) < 1e-4
 
 
 def test_captum_agrees_on_resnet(resnet, photos):
     ours = lesson.vanilla_gradient(resnet, photos[:1], 235)
-    theirs = captum.attr.Saliency(resnet).attribute(photos[:1].clone(), target=235, abs=False)
+    theirs = captum.attr.Saliency(resnet).attribute(photos[:1].clone().requires_grad_(), 235, abs=False)
     assert relative_error(ours, theirs) < 1e-4
