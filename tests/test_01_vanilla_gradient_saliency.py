@@ -133,7 +133,8 @@ def test_a_model_without_logits_is_refused(small_images):
 
 def test_captum_agrees_on_squeezenet(squeezenet, photos):
     ours = lesson.vanilla_gradient(squeezenet, photos, [235, 88])
-    theirs = captum.attr.Saliency(squeezenet).attribute(photos.clone().requires_grad_(), torch.tensor([235, 88]), abs=False)
+    saliency, images = captum.attr.Saliency(squeezenet), photos.clone().requires_grad_()
+    theirs = saliency.attribute(images, torch.tensor([235, 88]), abs=False)
     assert relative_error(ours, theirs) < 1e-4
 
 
