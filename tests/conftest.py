@@ -9,8 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 matplotlib.use("Agg")
@@ -101,6 +104,33 @@ def resnet() -> nn.Module:
 def photos() -> Tensor:
     """Dog and bird, (2, 3, 224, 224)."""
     return torch.cat([preprocess_image(load_image(name)) for name in ("dog.jpg", "bird.jpg")])
+
+
+@pytest.fixture
+def picture() -> Image.Image:
+    """60 x 40 pixels of smooth colour."""
+    y, x = np.mgrid[0:40, 0:60]
+    return Image.fromarray(np.stack([4 * x, 6 * y, 2 * x + 3 * y], axis=2).astype(np.uint8))
+
+
+@pytest.fixture(autouse=True)
+def close_figures() -> Iterator[None]:
+    """No test leaves open figures to the next."""
+    yield
+    plt.close("all")
+
+
+@pytest.fixture(scope="session")
+def dog() -> Image.Image:
+    """The photograph before preprocessing."""
+    return load_image("dog.jpg")
+
+
+@pytest.fixture
+def bump() -> Tensor:
+    """A non-negative (224, 224) map."""
+    y, x = torch.meshgrid(torch.linspace(-1, 1, 224), torch.linspace(-1, 1, 224), indexing="ij")
+    return torch.exp(-4 * (x - 0.3) ** 2 - 6 * y**2)
 
 
 def hook_count(model: nn.Module) -> int:
