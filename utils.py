@@ -295,11 +295,16 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
 
 
 @contextmanager
-def recorded_output(layer: nn.Module) -> Iterator[list]:
-    """Collect what `layer` returns, one entry a call; the hook is gone on exit, after an error too."""
+def recorded_output(layer: nn.Module, *, cut: bool = False) -> Iterator[list]:
+    """Collect what `layer` returns, one entry a call; the hook is gone on exit, after an error too.
+
+    With `cut` the graph starts at the record: it is detached and requires grad, and nothing below is differentiated.
+    """
     outputs = []
 
     def hook(_layer: nn.Module, _inputs: tuple, output):
+        if cut and isinstance(output, Tensor):
+            output = output.detach().requires_grad_()
         outputs.append(output)
         # Pitfall: a later in-place ReLU would overwrite our record, so the network goes on with a copy
         return output.clone() if isinstance(output, Tensor) else None

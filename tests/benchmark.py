@@ -45,6 +45,7 @@ vanilla_gradient = import_lesson("01_vanilla_gradient_saliency").vanilla_gradien
 gradient_times_input = import_lesson("02_gradient_input_saliency").gradient_times_input
 smoothgrad = import_lesson("03_smoothgrad").smoothgrad
 lesson_04 = import_lesson("04_integrated_gradients")
+grad_cam = import_lesson("05_gradcam").grad_cam
 
 PEAK = """
 import re, sys; sys.path.insert(0, {root!r})
@@ -62,6 +63,12 @@ def plain_resnet50() -> nn.Module:
     put_stride_in_first_convolution(model)
     model.load_state_dict(read_embedded("resnet50"), strict=False)  # it has no count of batches seen
     return model.eval()
+
+
+@torch.inference_mode()
+def forward(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """Logits, as a network in use computes them."""
+    return model(images)
 
 
 def seconds(call: Callable[[], object]) -> float:
@@ -105,6 +112,9 @@ def speed() -> list[list]:
         "Integrated Gradients, n = 50": (
             lambda: lesson_04.integrated_gradients(prepared, image, target),
             lambda: path.attribute(image, target=target, n_steps=50, internal_batch_size=10), 3, 1.4,
+        ),
+        "Grad-CAM, B = 1, against one forward pass of the same network": (
+            lambda: grad_cam(prepared, image, target), lambda: forward(prepared, image), 15, 1 / 1.15,
         ),
         "our vanilla gradient, B = 10: prepared network against the plain one": (
             lambda: vanilla_gradient(prepared, ten, target), lambda: vanilla_gradient(plain, ten, target), 5, 1.0,

@@ -1,0 +1,267 @@
+"""Lesson 05: Grad-CAM, CAM and their relatives."""
+
+import gc
+
+import captum.attr
+import pytest
+import torch
+import torch.nn.functional as F
+import torchvision
+from conftest import assert_common_contract, assert_leaves_no_trace, relative_error
+from torch import nn
+
+from utils import find_class, import_lesson, recorded_output
+
+lesson = import_lesson("05_gradcam")
+RELATIVES = [lesson.grad_cam, lesson.hires_cam, lesson.layer_cam, lesson.grad_cam_plus_plus]
+
+
+def head(weight: list[list[float]]) -> nn.Module:
+    """Two channels of 2 x 2 pass through unchanged; logits = weight @ all eight activations."""
+    model = nn.Sequential(nn.Conv2d(2, 2, 1, bias=False), nn.Flatten(), nn.Linear(8, len(weight), bias=False))
+    with torch.no_grad():
+        model[0].weight.copy_(torch.eye(2)[:, :, None, None])
+        model[2].weight.copy_(torch.tensor(weight))
+    return model.eval()
+
+
+A = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]], [[4.0, 0.0], [0.0, 2.0]]]])                      # (1, 2, 2, 2)
+FIRST, SECOND = [4.0, 0.0, 0.0, 0.0, -1.0, -1.0, -1.0, -1.0], [0.0, 0.0, 0.0, -8.0, 0.0, 4.0, 0.0, 0.0]
+
+
+def test_grad_cam_by_hand():
+    """Class 0: alpha = (1, -1), so the map is A_1 - A_2. Class 1: alpha = (-2, 1), so A_2 - 2 A_1."""
+    model = head([FIRST, SECOND])
+    assert lesson.grad_cam(model, A, 0, upsample=False).tolist() == [[[0.0, 2.0], [3.0, 2.0]]]
+    assert lesson.grad_cam(model, A, 0, relu=False, upsample=False).tolist() == [[[-3.0, 2.0], [3.0, 2.0]]]
+    assert lesson.grad_cam(model, A, 1, relu=False, upsample=False).tolist() == [[[2.0, -4.0], [-6.0, -6.0]]]
+
+
+def test_relatives_by_hand():
+    model = head([FIRST])
+    assert lesson.hires_cam(model, A, 0, upsample=False).tolist() == [[[0.0, 0.0], [0.0, 0.0]]]   # 4*1 - 4, -0, -0, -2
+    assert lesson.layer_cam(model, A, 0, upsample=False).tolist() == [[[4.0, 0.0], [0.0, 0.0]]]
+    # channel 1: alpha = 16 / (2*16 + 10*64) at one place, weight = 4 alpha; channel 2 has no positive gradient
+    weight = 4 * 16 / (32 + 640)
+    found = lesson.grad_cam_plus_plus(model, A, 0, upsample=False)
+    torch.testing.assert_close(found, weight * A[:, 0])
+
+
+def test_by_loops(tiny, small_images):
+    """Equations 1 and 2 for every image, channel and place."""
+    with recorded_output(tiny.conv2) as outputs:
+        score = tiny(small_images.clone().requires_grad_())[:, 1].sum()
+    activations = outputs[0]
+    (gradient,) = torch.autograd.grad(score, activations)
+    expected = torch.zeros(3, *activations.shape[2:], dtype=torch.float64)
+    for b in range(3):
+        for k in range(5):
+            alpha = sum(gradient[b, k].flatten().tolist()) / gradient[b, k].numel()
+            expected[b] += alpha * activations[b, k].detach()
+    found = lesson.grad_cam(tiny, small_images, 1, layer="conv2", relu=False, upsample=False)
+    torch.testing.assert_close(found, expected)
+
+
+def test_upsampling_is_bilinear_and_after_the_relu(tiny, small_images):
+    coarse = lesson.grad_cam(tiny, small_images, 0, relu=False, upsample=False)
+    fine = F.interpolate(coarse.relu()[:, None], (7, 9), mode="bilinear", align_corners=False)[:, 0]
+    torch.testing.assert_close(lesson.grad_cam(tiny, small_images, 0), fine)
+
+
+def test_a_map_against_the_class_is_zero_and_finite():
+    model = head([[-1.0] * 8])
+    assert lesson.grad_cam(model, A, 0).tolist() == [[[0.0, 0.0], [0.0, 0.0]]]
+
+
+@pytest.mark.parametrize("method", RELATIVES)
+def test_no_nan_where_nothing_happens(method):
+    assert method(head([FIRST]), torch.zeros_like(A), 0).abs().max() == 0
+    assert method(head([[0.0] * 8]), A, 0).abs().max() == 0
+
+
+# CAM
+
+
+def gap_network() -> nn.Module:
+    """Convolution, ReLU, global average pooling, one linear layer with biases; float64."""
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        features = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU())
+        model = nn.Sequential(features, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4))
+    return model.double().eval()
+
+
+def test_cam_by_loops(small_images):
+    model, labels = gap_network(), [3, 0, 1]
+    activations = model[0](small_images).detach()
+    expected = torch.zeros(3, 5, 7, dtype=torch.float64)
+    for b, label in enumerate(labels):
+        for k in range(6):
+            expected[b] += model[3].weight[label, k].item() * activations[b, k]
+    torch.testing.assert_close(lesson.cam(model, small_images, labels, upsample=False), expected)
+
+
+def test_the_mean_of_cam_plus_bias_is_the_logit(small_images):
+    model = gap_network()
+    maps = lesson.cam(model, small_images, 2, upsample=False)
+    torch.testing.assert_close(maps.mean(dim=(1, 2)) + model[3].bias[2].detach(), model(small_images)[:, 2].detach())
+
+
+@pytest.mark.parametrize("method", [lesson.grad_cam, lesson.hires_cam])
+def test_grad_cam_is_cam_there(method, small_images):
+    model = gap_network()
+    scaled = lesson.cam(model, small_images, 1, upsample=False).relu() / 35
+    torch.testing.assert_close(method(model, small_images, 1, upsample=False), scaled)
+
+
+def test_the_identities_hold_on_resnet50(resnet, photos):
+    maps = lesson.cam(resnet, photos, upsample=False)
+    scaled = maps.relu() / 49
+    assert relative_error(lesson.grad_cam(resnet, photos, upsample=False), scaled) < 1e-4
+    with torch.no_grad():
+        top = resnet(photos).max(dim=1)
+    torch.testing.assert_close(maps.mean(dim=(1, 2)) + resnet.fc.bias[top.indices], top.values, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("network", ["squeezenet", "tiny"])
+def test_cam_refuses_other_networks(network, request, photos, small_images):
+    model = request.getfixturevalue(network)
+    if network == "tiny":  # ends in pooling and one layer, but its last convolution comes before a ReLU
+        photos = small_images
+    with pytest.raises(ValueError, match="grad_cam"):
+        lesson.cam(model, photos)
+
+
+# Layers
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [
+        ("resnet18", "layer4"), ("resnet50", "layer4"), ("vgg16", "features.29"), ("vgg11_bn", "features.27"),
+        ("squeezenet1_1", "features.12"), ("densenet121", "features.norm5"), ("mobilenet_v2", "features.18"),
+        ("mobilenet_v3_small", "features.12"), ("efficientnet_b0", "features.8"), ("convnext_tiny", "features.7"),
+    ],
+)
+def test_default_layer_of_torchvisions_networks(name, layer):
+    with torch.device("meta"):
+        model = torchvision.models.get_model(name, weights=None)
+    assert lesson.last_conv_layer(model) is model.get_submodule(layer)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "efficientnet_b0", "squeezenet1_1", "densenet121"])
+def test_default_layer_gives_a_map(name):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = torchvision.models.get_model(name, weights=None).eval()
+        images = torch.randn(2, 3, 64, 96)
+    coarse = lesson.grad_cam(model, images, [1, 2], relu=False, upsample=False)
+    assert coarse.shape[1] < coarse.shape[2] <= 6
+    assert coarse.abs().max() > 0
+    assert lesson.grad_cam(model, images, [1, 2]).shape == (2, 64, 96)
+
+
+@pytest.mark.parametrize("name", ["vit_b_16", "swin_t"])
+def test_transformers_have_no_default_layer(name):
+    with torch.device("meta"):
+        model = torchvision.models.get_model(name, weights=None)
+    with pytest.raises(ValueError, match="layer="):
+        lesson.last_conv_layer(model)
+
+
+def test_layer_by_name_and_by_module(tiny, small_images):
+    by_name = lesson.grad_cam(tiny, small_images, 0, layer="conv2")
+    torch.testing.assert_close(by_name, lesson.grad_cam(tiny, small_images, 0, layer=tiny.conv2))
+    torch.testing.assert_close(by_name, lesson.grad_cam(tiny, small_images, 0))
+    assert not torch.allclose(by_name, lesson.grad_cam(tiny, small_images, 0, layer="conv1"))
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [("conv3", "conv2"), ("", "layer"), ("relu", "2 times"), ("fc", "return"), (nn.Conv2d(3, 3, 1), "0 times")],
+)
+def test_layers_that_do_not_serve_are_refused(tiny, small_images, layer, message):
+    with pytest.raises(ValueError, match=message):
+        lesson.grad_cam(tiny, small_images, 0, layer=layer)
+
+
+def test_nothing_below_the_layer_is_differentiated(tiny, small_images):
+    """With frozen weights no graph is built before the record: it is a leaf, and what entered it has no history."""
+    tiny.requires_grad_(False)
+    entered = []
+    handle = tiny.conv2.register_forward_pre_hook(lambda _layer, inputs: entered.append(inputs[0].requires_grad))
+    lesson.grad_cam(tiny, small_images, 0, layer="conv2")
+    handle.remove()
+    assert entered == [False]
+
+
+# Contract
+
+
+@pytest.mark.parametrize("method", RELATIVES)
+def test_common_contract(method, tiny, small_images):
+    assert_common_contract(method, tiny, small_images)
+
+
+def test_common_contract_of_cam(small_images):
+    assert_common_contract(lesson.cam, gap_network(), small_images, classes=4)
+
+
+@pytest.mark.parametrize("method", RELATIVES)
+def test_leaves_no_trace(method, tiny, small_images):
+    assert_leaves_no_trace(method, tiny, small_images)
+
+
+def test_cam_leaves_no_trace(small_images):
+    assert_leaves_no_trace(lesson.cam, gap_network(), small_images)
+
+
+def test_a_thousand_calls_keep_no_tensor(tiny, small_images):
+    def alive() -> int:
+        gc.collect()
+        return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
+
+    lesson.grad_cam(tiny, small_images, 0)
+    before = alive()
+    for _ in range(1000):
+        lesson.grad_cam(tiny, small_images, 0)
+    assert alive() == before
+
+
+# The lesson
+
+
+def test_mosaic_puts_each_image_in_its_quarter():
+    images = torch.arange(4.0)[:, None, None, None].expand(4, 3, 8, 8)
+    quarters = lesson.mosaic(images)[0, 0]
+    assert quarters.shape == (8, 8)
+    assert quarters[[0, 0, 7, 7], [0, 7, 0, 7]].tolist() == [0, 1, 2, 3]
+
+
+def test_each_class_is_found_in_its_quarter(resnet, photos):
+    picture = lesson.mosaic(torch.cat([photos, photos.flip(0)]))                             # dog bird / bird dog
+    dog, bird = lesson.grad_cam(resnet, picture.expand(2, -1, -1, -1), [235, find_class("macaw")])
+    assert dog[:112, :112].sum() + dog[112:, 112:].sum() > 0.8 * dog.sum()
+    assert bird[:112, 112:].sum() + bird[112:, :112].sum() > 0.8 * bird.sum()
+
+
+def test_stability_of_an_undisturbed_picture_is_one(tiny, small_images, monkeypatch):
+    monkeypatch.setattr(torch, "randn", lambda shape, generator: torch.zeros(shape))
+    numbers = lesson.stability(tiny, small_images[:1], 0, 0, pixels=1)
+    assert numbers["Grad-CAM, noise"] == pytest.approx(1)
+    assert numbers["gradient, noise"] == pytest.approx(1)
+    assert numbers["gradient, shift"] < 1
+
+
+# Second opinion
+
+
+@pytest.mark.parametrize(("network", "layer"), [("squeezenet", "features.12"), ("squeezenet", "features.6"),
+                                                ("resnet", "layer4"), ("resnet", "layer3")])
+def test_captum_agrees(network, layer, photos, request):
+    model, targets = request.getfixturevalue(network), torch.tensor([235, 88])
+    theirs = captum.attr.LayerGradCam(model, model.get_submodule(layer)).attribute(
+        photos.clone().requires_grad_(), targets, relu_attributions=True
+    )
+    ours = lesson.grad_cam(model, photos, targets, layer=layer, upsample=False)
+    assert relative_error(ours, theirs[:, 0].detach()) < 1e-4
