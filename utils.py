@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import hashlib
+import http.client
 import importlib.util
 import io
 import os
@@ -145,7 +146,8 @@ def load_model(name: str = "resnet50", device: str | torch.device | None = None)
 
     Args:
         name: "resnet50" or "squeezenet1_1" (embedded in data/weights/, never any network access),
-            or any other classification model of torchvision, with torchvision's default weights.
+            or any other classification model of torchvision, with torchvision's default weights. A few of
+            those want another size or normalisation than preprocess_image's; their weights' transforms() say so.
         device: where to put it; None is the CPU.
 
     Returns:
@@ -238,7 +240,7 @@ def answers(url: str, seconds: float) -> bool:
     answered = threading.Event()
 
     def ask() -> None:
-        with suppress(OSError):
+        with suppress(OSError, http.client.HTTPException):
             request = urllib.request.Request(url, method="HEAD")
             urllib.request.urlopen(request, timeout=seconds).close()
             answered.set()
@@ -255,6 +257,8 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
     In eval mode batch norm is a fixed affine map, y = gamma (Wx + b - mean) / sqrt(var + eps) + beta,
     so W gamma / sqrt(var + eps) and one bias do the work of both layers. Together with channels_last and
     frozen weights, gradients of ten images through ResNet-50 take 0.8 of the time (`make bench`, 2 cores).
+    In float64 nothing changes to 1e-9; in float32 ReLUs within rounding of 0 flip, as they do between any two
+    orders of summation, and a ResNet-50 gradient may differ by some 0.3 % of its maximum.
     Module names stay (`layer4`, `conv1` ... can still be hooked); a folded batch norm becomes an
     nn.Identity. A batch norm that does not directly follow a convolution is left alone.
 
@@ -285,7 +289,8 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
         (before,) = node.all_input_nodes
         conv = modules.get(before.target) if before.op == "call_module" else None
         alone = len(before.users) == 1 and runs.count(before.target) == runs.count(node.target) == 1
-        if type(conv) is nn.Conv2d and alone and not read & {before.target, node.target}:
+        plain = type(conv) is nn.Conv2d and not conv._forward_hooks and not read & {before.target, node.target}
+        if plain and alone:
             conv.weight, conv.bias = fuse_conv_bn_weights(
                 conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
             )

@@ -30,7 +30,7 @@ def refusal(path, kind=ValueError):
     message = str(caught.value)
     assert Path(path).name in message
     assert "\n" not in message
-    return message
+    return message.replace(str(path), "")
 
 
 def png_that_claims(width, height, path):
@@ -100,9 +100,9 @@ def test_black_and_white_keeps_both(tmp_path):
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
 def test_16_bit_grey_is_scaled_not_clipped(suffix, tmp_path):
-    values = np.array([[0, 300, 257 * 100, 257 * 200, 65535]], np.uint16)
+    values = np.array([[0, 300, 257 * 100, 65280, 65535]], np.uint16)
     Image.fromarray(values).save(tmp_path / f"a.{suffix}")
-    assert [grey for grey, _, _ in pixels(tmp_path / f"a.{suffix}")[0]] == [0, 1, 100, 200, 255]
+    assert [grey for grey, _, _ in pixels(tmp_path / f"a.{suffix}")[0]] == [0, 1, 100, 254, 255]
 
 
 def test_32_bit_integers_are_read_as_16_bit_ones(tmp_path):
