@@ -31,8 +31,8 @@ bench: $(READY)
 # The README's pictures, from figures that `make lessons` wrote
 gallery: $(READY)
 	@mkdir -p outputs/gallery
-	@for pair in 01_vanilla_gradient_saliency/maps:01_maps 02_gradient_input_saliency/zero_point:02_zero_point \
-			03_smoothgrad/statistics:03_statistics 04_integrated_gradients/path:04_path; do \
+	@for pair in 01_vanilla_gradient_saliency/maps:01_maps 03_smoothgrad/statistics:03_statistics \
+			04_integrated_gradients/path:04_path 05_gradcam/mosaic:05_mosaic; do \
 		$(RUN) -c "from PIL import Image; image = Image.open('outputs/$${pair%:*}.png').convert('RGB'); \
 			image.thumbnail((1000, 1000)); image.save('outputs/gallery/$${pair#*:}.jpg', quality=85)"; \
 	done; ls -l outputs/gallery
