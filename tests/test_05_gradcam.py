@@ -47,6 +47,13 @@ def test_relatives_by_hand():
     torch.testing.assert_close(found, weight * A[:, 0])
 
 
+def test_layer_cam_drops_negative_gradients_not_negative_products():
+    """Before a ReLU activations may be negative: a negative gradient times one is positive and still does not count."""
+    activations = A.clone()
+    activations[0, 1, 1, 1] = -2.0
+    assert lesson.layer_cam(head([FIRST]), activations, 0, upsample=False).tolist() == [[[4.0, 0.0], [0.0, 0.0]]]
+
+
 def test_by_loops(tiny, small_images):
     """Equations 1 and 2 for every image, channel and place."""
     with recorded_output(tiny.conv2) as outputs:
