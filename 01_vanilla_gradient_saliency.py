@@ -327,8 +327,8 @@ def options():
 # - **Not contribution.** For $f(x) = 1 - \mathrm{ReLU}(1 - x)$ the gradient at $x = 2$ is 0, although moving $x$
 #   from 0 to 2 raised $f$ from 0 to 1. A feature that has had its full effect is invisible (lesson 04).
 # - **Not a smooth quantity.** The table's last column adds noise of 2 % of the value range, which a person hardly
-#   sees and which leaves the prediction as it was, and correlates the new gradient with the old one. Most of the map
-#   is a property of this exact pixel pattern, not of the animal (lesson 03).
+#   sees, and correlates the new gradient with the old one. Most of the map is a property of this exact pixel pattern,
+#   not of the animal (lesson 03).
 # - **Not only the object.** The cat's map is strong on plain fur in a corner. The network *is* sensitive there.
 # - **Not direction.** The absolute value hides whether brighter would mean more or less of the class.
 

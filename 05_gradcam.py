@@ -28,6 +28,7 @@ to outputs/05_gradcam/.
 from __future__ import annotations
 
 import difflib
+import json
 import sys
 from collections.abc import Sequence
 
@@ -37,6 +38,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from utils import (
+    DATA_DIR,
     channel_reduce,
     check_inputs,
     color_scale,
@@ -50,6 +52,7 @@ from utils import (
     lesson_parser,
     lesson_target,
     load_image,
+    predict,
     preprocess_image,
     print_table,
     recorded_output,
@@ -401,26 +404,23 @@ def figure_relu(model: nn.Module, images: Tensor, targets: Sequence[int]) -> Fig
 
 
 ABSENT = find_class("tabby")  # a class that is in none of the lesson's four animals
-WRONG = {  # photograph -> the class that ResNet-50 predicts, and the right one if ImageNet has it
-    "duck.jpg": ("goose", "drake"),
-    "cat.jpg": ("Egyptian cat", "tiger cat"),
-    "moose.jpg": ("American black bear",),
-}
+WRONG = ("duck.jpg", "cat.jpg", "moose.jpg")  # photographs that ResNet-50 gets wrong
 
 
 def figure_wrong(model: nn.Module, device: str | torch.device) -> Figure:
-    """Photographs that ResNet-50 gets wrong: the map of the class it predicts and of the right one, if any."""
+    """The map of the class a network predicts, and of the right one if ImageNet has it; one row a photograph."""
+    annotations = json.loads((DATA_DIR / "annotations.json").read_text())
     figure, axes = plt.subplots(len(WRONG), 3, figsize=(9.5, 3.3 * len(WRONG)), layout="constrained")
-    for row, (name, labels) in zip(axes, WRONG.items(), strict=True):
-        image = preprocess_image(load_image(name)).to(device)
+    for row, name in zip(axes, WRONG, strict=True):
+        image, right = preprocess_image(load_image(name)).to(device), annotations[name]["class"]
         photo = displayable(image)[0]
-        targets = [find_class(label) for label in labels]
+        targets = [predict(model, image, k=1)[0][0][0]] + ([] if right is None else [right])
         maps = grad_cam(model, image.expand(len(targets), -1, -1, -1), targets)
         scale = color_scale(*maps)
         show_photo(row[0], photo, name)
         row[2].set_axis_off()
-        if len(targets) == 1:
-            row[2].text(0.5, 0.5, "ImageNet has no moose", ha="center", transform=row[2].transAxes)
+        if right is None:
+            row[2].text(0.5, 0.5, "ImageNet has no class for it", ha="center", transform=row[2].transAxes)
         for axis, map, target, kind in zip(row[1:], maps, targets, ("predicted", "right"), strict=False):
             show_map(axis, map, scale, f"{kind}: {describe_targets(model, image, target)[0]}", photo)
     figure.suptitle("Wrong answers: predicted and right class, one scale a row")

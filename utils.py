@@ -279,7 +279,7 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
     try:
         nodes = list(torch.fx.symbolic_trace(model).graph.nodes)  # the order in which layers really run
     except Exception as error:  # tracing runs the user's forward, which may raise anything
-        raise ValueError(f"torch.fx cannot trace this model ({error}); use it without folding") from error
+        raise ValueError(f"torch.fx cannot trace this model ({one_line(error)}); use it without folding") from error
     runs = [node.target for node in nodes if node.op == "call_module"]
     read = {node.target.rpartition(".")[0] for node in nodes if node.op == "get_attr"}  # weights used directly
     for node in nodes:
