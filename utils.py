@@ -641,18 +641,24 @@ def lesson_parser(lesson: str, summary: str, images: Sequence[str]) -> argparse.
     return parser
 
 
-def lesson_images(args: argparse.Namespace) -> tuple[list[str], Tensor]:
-    """The pictures named by --image, folders opened: their names and (N, 3, 224, 224) on --device."""
+def list_pictures(names: Sequence[str | os.PathLike]) -> list[Path]:
+    """Files and folders -> files; of a folder, what has a picture's suffix, sorted. A file need not exist."""
+    suffixes = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
     files = []
-    for name in args.image or args.default_images:
-        if Path(name).is_dir():
-            suffixes = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
-            inside = sorted(file for file in Path(name).iterdir() if file.suffix.lower() in suffixes and file.is_file())
+    for name in map(Path, names):
+        if name.is_dir():
+            inside = sorted(file for file in name.iterdir() if file.suffix.lower() in suffixes and file.is_file())
             if not inside:
                 raise ValueError(f"{name} has no pictures in it")
             files += inside
         else:
-            files.append(Path(name))
+            files.append(name)
+    return files
+
+
+def lesson_images(args: argparse.Namespace) -> tuple[list[str], Tensor]:
+    """The pictures named by --image, folders opened: their names and (N, 3, 224, 224) on --device."""
+    files = list_pictures(args.image or args.default_images)
     images = torch.cat([preprocess_image(load_image(file)) for file in files])
     return [file.name for file in files], images.to(args.device)
 
