@@ -363,7 +363,7 @@ def figure_rules() -> Figure:
     rows = {"x: input": x, "R: signal from above": R} | {name: rule(R, x) for name, rule in RULES.items()}
     figure, axes = plt.subplots(1, 5, figsize=(14, 2.6), sharey=True, layout="constrained")
     for axis, (name, values) in zip(axes, rows.items(), strict=True):
-        axis.bar(range(8), values, color=["tab:red" if value > 0 else "tab:blue" for value in values])
+        axis.bar(range(8), values.tolist(), color=["tab:red" if value > 0 else "tab:blue" for value in values])
         axis.axhline(0, color="black", linewidth=0.8)
         axis.set(title=name, xlabel="unit", xticks=range(8))
     figure.suptitle("Backward rules of ReLU: the gradient closes by x, the deconvnet by R, guided by both")
@@ -437,7 +437,7 @@ def options():
 # ## What the picture does not show
 #
 # - **Hardly the class.** Ask for a tabby, and guided backpropagation draws the same dog (classes.png). With four
-#   animals in one picture the class does make a difference, but a small one.
+#   animals in one picture the right one gets brighter, but all four are drawn for each class.
 # - **Hardly what the upper half of the network has learnt.** With random numbers in the last stages the drawing stays
 #   (randomized.png). Nie et al. explain why: the rule partly recovers the image, edges first.
 # - **The deconvnet: hardly the photograph** (maps.png). Without forward gates the image has a say only in where
