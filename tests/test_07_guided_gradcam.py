@@ -177,6 +177,9 @@ def test_memory_does_not_grow_with_the_number_of_inputs(tiny, small_images):
     assert hook_count(tiny) == 0
 
 
+BROKEN = ("d_broken.jpg", "e_empty.jpg", "f_text.jpg")
+
+
 @pytest.fixture
 def folder(tmp_path):
     """Good, rotated, gray, broken and empty files, and one that is no picture."""
@@ -404,7 +407,7 @@ def test_save_a_folder_and_again(squeezenet, folder, tmp_path):
     out = tmp_path / "out"
     explained, failed = lesson.Explainer(squeezenet, "grad_cam", batch_size=2).save(out, folder)
     assert explained == 4
-    assert [item.source for item in failed] == [str(folder / f"{name}.jpg") for name in ("d_broken", "e_empty", "f_text")]
+    assert [item.source for item in failed] == [str(folder / name) for name in BROKEN]
     first = saved(out)
     assert len(first) == 8
     assert all(re.fullmatch(r"[abcg]_\w+-[0-9a-f]{10}\.(npz|png)", name) for name in first)
@@ -463,9 +466,9 @@ def test_command_line(folder, tmp_path, capsys):
     assert status == 1
     assert printed.out.splitlines()[-1] == "4 explained, 3 failed"
     assert "7/7" in printed.err
-    assert all(name in printed.err for name in ("d_broken.jpg", "e_empty.jpg", "f_text.jpg"))
+    assert all(name in printed.err for name in BROKEN)
     assert len(saved(out)) == 8
-    for name in ("d_broken.jpg", "e_empty.jpg", "f_text.jpg"):
+    for name in BROKEN:
         (folder / name).unlink()
     assert main("--image", folder, "--method", "grad_cam", "--quick", "--output-dir", out) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "4 explained, 0 failed"
