@@ -16,6 +16,7 @@ import os
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
@@ -46,6 +47,7 @@ gradient_times_input = import_lesson("02_gradient_input_saliency").gradient_time
 smoothgrad = import_lesson("03_smoothgrad").smoothgrad
 lesson_04 = import_lesson("04_integrated_gradients")
 grad_cam = import_lesson("05_gradcam").grad_cam
+guided_backpropagation = import_lesson("06_guided_backpropagation").guided_backpropagation
 
 PEAK = """
 import re, sys; sys.path.insert(0, {root!r})
@@ -91,6 +93,8 @@ def speed() -> list[list]:
     image, ten = preprocess_image(load_image("dog.jpg")), torch.cat([preprocess_image(load_image("dog.jpg"))] * 10)
     saliency, target = captum.attr.Saliency(plain), 235
     sigma = 0.15 * (image.max() - image.min()).item()
+    guided = captum.attr.GuidedBackprop(plain)
+    warnings.filterwarnings("ignore", message="Setting backward hooks")  # captum says so at every call
     tunnel, path = captum.attr.NoiseTunnel(saliency), captum.attr.IntegratedGradients(plain)
     options = {"nt_samples": 50, "nt_samples_batch_size": 10, "stdevs": sigma, "target": target, "abs": False}
 
@@ -105,6 +109,10 @@ def speed() -> list[list]:
         "gradient x input, B = 1": (
             lambda: gradient_times_input(prepared, image, target),
             lambda: captum.attr.InputXGradient(plain).attribute(fresh(), target), 15, 1.2,
+        ),
+        "guided backpropagation, B = 1": (
+            lambda: guided_backpropagation(prepared, image, target),
+            lambda: guided.attribute(fresh(), target), 15, 1.3,
         ),
         "SmoothGrad, n = 50": (
             lambda: smoothgrad(prepared, image, target), lambda: tunnel.attribute(fresh(), **options), 3, 1.4,
