@@ -376,6 +376,16 @@ def test_write_is_all_or_nothing(tmp_path):
     assert [found.name for found in file.parent.iterdir()] == ["file.bin"]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="Windows does not replace a file that is open")
+def test_a_reader_of_the_old_file_keeps_it(tmp_path):
+    """Replaced, not overwritten: who has opened the old file reads it to its end."""
+    lesson.write(tmp_path / "x", lambda stream: stream.write(b"old"))
+    with (tmp_path / "x").open("rb") as reader:
+        lesson.write(tmp_path / "x", lambda stream: stream.write(b"new"))
+        assert reader.read() == b"old"
+    assert (tmp_path / "x").read_bytes() == b"new"
+
+
 def test_two_threads_do_not_write_into_one_file(tmp_path):
     """Both are halfway at the same time; what has the name in the end is one of the two, whole."""
     together = threading.Barrier(2)
