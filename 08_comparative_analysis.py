@@ -507,16 +507,20 @@ def human_agreement(map: Tensor, human_map: Tensor | np.ndarray, *, ceiling: flo
     map, human_map = checked(map), checked(human_map)
     if map.shape != human_map.shape:
         raise ValueError(f"the map is {tuple(map.shape)}, the human map {tuple(human_map.shape)}; see load_human_map")
-    if min(np.ptp(map), np.ptp(human_map)) == 0:
-        return math.nan
-    return float(spearmanr(map.flatten(), human_map.flatten()).statistic) / ceiling
+    return rank_correlation(map, human_map) / ceiling
+
+
+def rank_correlation(first: Tensor, second: Tensor) -> float:
+    """Spearman over all pixels; NaN if a map is constant."""
+    first, second = (map.flatten().numpy() for map in (first, second))
+    return float(spearmanr(first, second).statistic) if min(np.ptp(first), np.ptp(second)) > 0 else math.nan
 
 
 def load_human_map(path: Path, size: int = 224) -> Tensor:
     """A grey picture or a .npy array (H, W), of the whole photo -> (size, size), cropped as preprocess_image does."""
     array = path.suffix == ".npy"
     image = Image.fromarray(np.load(path).astype(np.float32)) if array else load_image(path)
-    return torch.from_numpy(np.asarray(crop_picture(image, size).convert("F"))) / 255
+    return torch.from_numpy(np.array(crop_picture(image, size).convert("F"))) / 255
 
 
 # %% [markdown]
@@ -564,17 +568,14 @@ def max_sensitivity(
 
 
 def likeness(first: Tensor, second: Tensor) -> dict[str, float]:
-    """Spearman with and without sign, and SSIM of the absolute maps in [0, 1]; NaN for constant maps."""
-    maps = [checked(first), checked(second)]
-    if min(np.ptp(map) for map in maps) == 0:
-        return dict.fromkeys(("spearman", "spearman_abs", "ssim"), math.nan)
-    sizes = [map.abs().numpy() for map in maps]
-    scaled = [normalize_map(map.abs()).numpy() for map in maps]
-    return {
-        "spearman": float(spearmanr(*(map.flatten() for map in maps)).statistic),
-        "spearman_abs": float(spearmanr(*(size.flatten() for size in sizes)).statistic) if np.ptp(sizes) else math.nan,
-        "ssim": float(structural_similarity(*scaled, data_range=1.0)),
-    }
+    """Spearman with and without sign, and SSIM of the absolute maps in [0, 1]; NaN where undefined."""
+    first, second = checked(first), checked(second)
+    sizes = [map.abs() for map in (first, second)]
+    if min(map.max() - map.min() for map in sizes) > 0 and min(first.shape) >= 7:     # SSIM's window is 7 x 7
+        ssim = structural_similarity(*(normalize_map(map).numpy() for map in sizes), data_range=1.0)
+    else:
+        ssim = math.nan
+    return {"spearman": rank_correlation(first, second), "spearman_abs": rank_correlation(*sizes), "ssim": float(ssim)}
 
 
 def randomized_maps(
@@ -1217,7 +1218,7 @@ def figure_gallery(run: Run, subjects: Sequence[Subject]) -> Figure:
         show_photo(row[0], displayable(subject.image)[0], class_names()[subject.target][:22])
         for axis, method in zip(row[1:], methods, strict=True):
             map = run.map(subject, method)
-            axis.imshow(map, **color_scale(map), interpolation="nearest")
+            axis.imshow(map.numpy(), **color_scale(map), interpolation="nearest")
             axis.set_axis_off()
     for axis, method in zip(axes[0, 1:], methods, strict=True):
         axis.set_title(two_lines(method), fontsize=9)
@@ -1285,7 +1286,7 @@ def figure_randomization(run: Run, photo: Subject) -> Figure:
     for row, method in zip(axes, methods, strict=True):
         for i, (axis, stage) in enumerate(zip(row, stages, strict=True)):
             map = run.found(f"{photo.name}-{method}-random-{i}-{stage}")
-            axis.imshow(map, **color_scale(map), interpolation="nearest")
+            axis.imshow(map.numpy(), **color_scale(map), interpolation="nearest")
             axis.set(xticks=[], yticks=[])
         row[0].set_ylabel(two_lines(method), fontsize=8)
     for axis, stage in zip(axes[0], stages, strict=True):
