@@ -929,7 +929,7 @@ GROUPS: dict[str, tuple[Callable[[Run, Subject, str], Found], str, int | None, i
     "sensitivity_n": (score_sensitivity_n, "photo", 1, 3),
     "infidelity": (score_infidelity, "photo", 1, 5),
     "max_sensitivity": (score_max_sensitivity, "photo", 1, 2),
-    "randomization": (score_randomization, "photo", 1, 2),
+    "randomization": (score_randomization, "photo", 1, 3),
     "baselines": (score_baselines, "photo", 1, 3),
 }
 
@@ -1305,18 +1305,19 @@ def figure_sensitivity_n(rows: Sequence[Row], methods: Sequence[str]) -> Figure:
             axis.plot(sizes, means, STYLES.get(method, "o-"), color=color, label=method, markersize=4)
     axis.axhline(0, color="black", linewidth=0.6)
     axis.set(xscale="log", xlabel="n: pixels removed at a time", ylabel="correlation", title="Sensitivity-n")
-    axis.legend(fontsize=7)
+    axis.legend(fontsize=7, bbox_to_anchor=(1, 1))
     return figure
 
 
 def figure_cost(table: dict[str, dict[str, Estimate]], methods: Sequence[str]) -> Figure:
     """Seconds for a map against insertion AUC, with intervals."""
     figure, axis = plt.subplots(figsize=(7.5, 4.6), layout="constrained")
-    for method, color in colors(methods).items():
+    for i, (method, color) in enumerate(colors(methods).items()):
         cost, score = table["seconds"][method], table["insertion"][method]
         error = [[score.mean - score.low], [score.high - score.mean]] if score.n > 1 else None
-        axis.errorbar(max(cost.mean, 1e-4), score.mean, error, fmt="o", color=color, capsize=3)
-        axis.annotate(method, (max(cost.mean, 1e-4), score.mean), xytext=(5, 3), textcoords="offset points", fontsize=8)
+        place, beside = (max(cost.mean, 1e-4), score.mean), (5, 3 if i % 2 else -10)
+        axis.errorbar(*place, error, fmt="o", color=color, capsize=3)
+        axis.annotate(method, place, xytext=beside, textcoords="offset points", fontsize=8)
     axis.set(xscale="log", xlabel="seconds a map", ylabel="insertion AUC", title="What a map costs, what it scores")
     return figure
 
@@ -1431,7 +1432,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 # %% [markdown]
 # ## Recap
 #
-# RECAP
+# Measured with ResNet-50 by a full run, seed 0: ten photographs, twenty planted scenes (fourteen more were dropped).
+#
+# 1. **No method wins everywhere.** Guided Grad-CAM leads by energy on planted scenes (0.67 of the map on the animal,
+#    Grad-CAM 0.31, a uniform map 0.07) and in mosaics (0.88; Grad-CAM 0.76, the gradient 0.45). Deletion is led by
+#    Integrated Gradients (0.13), where Grad-CAM has 0.35, as much as noise (0.37).
+# 2. **Controls are worth their place.** By insertion AUC a Gaussian blob (0.88) cannot be told from the best method
+#    (0.93), and by agreement with boxes it beats most methods: photographers centre.
+# 3. **Claims.** Gradients are noisy, SmoothGrad makes them less so, gradient x input stays noisy, guided backpropagation
+#    is hardly class-discriminative and fails the randomisation test, Integrated Gradients depends on its baseline (r =
+#    0.39 between baselines), insertion and deletion disagree (rank correlation 0.0): these hold. That Grad-CAM localises
+#    best does not hold by energy, and is undecided by pointing (it hits 95 %, but so does guided Grad-CAM).
+# 4. **A metric can fail, too.** Sensitivity-n with single pixels of a 224 x 224 photograph tells no method from chance:
+#    all correlations lie within 0.1 of zero, the random map's as well.
+# 5. Report intervals, controls and what was left out. A table without them is a ranking of noise.
 
 # %% tags=["active-py"]
 if __name__ == "__main__":
