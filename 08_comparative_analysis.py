@@ -41,6 +41,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -699,6 +700,7 @@ class Subject:
     target: int
     regions: Tensor | None
     other: int | None = None                                           # the class of the other animal
+    human: Tensor | None = None                                        # where people looked, (H, W)
 
 
 def scenes(model: nn.Module, count: int, seed: int, device: str | torch.device) -> tuple[list[Subject], int]:
@@ -737,16 +739,23 @@ def box_masks(name: str, size: int = 224) -> Tensor:
 
 
 def photographs(
-    model: nn.Module, files: Sequence[Path], target: int | None, device: str | torch.device
+    model: nn.Module, files: Sequence[Path], target: int | None, device: str | torch.device, human: Path | None = None
 ) -> list[Subject]:
-    """The pictures, explained for their top class or for `target`; with boxes where that is the annotated class."""
+    """The pictures, explained for their top class or for `target`; with boxes where that is the annotated class.
+
+    `human` is a folder of attention maps, <stem>.png or <stem>.npy. Where it has none, boxes stand in for people.
+    """
     annotations, subjects = json.loads((DATA_DIR / "annotations.json").read_text()), []
     for file in files:
         image = preprocess_image(load_image(file)).to(device)
         label = top_class(model, image, target)
         ours = not file.exists() or file.resolve().parent == DATA_DIR  # a bare name is looked up in data/
         boxed = ours and annotations[file.name]["class"] == label
-        subjects.append(Subject(file.name, "photo", image, label, box_masks(file.name) if boxed else None))
+        boxes = box_masks(file.name) if boxed else None
+        seen = [human / f"{file.stem}{suffix}" for suffix in (".npy", ".png")] if human else []
+        seen = [path for path in seen if path.exists()]
+        looked = load_human_map(seen[0]) if seen else union(boxes).float() if boxed else None
+        subjects.append(Subject(file.name, "photo", image, label, boxes, human=looked))
     return subjects
 
 
@@ -770,9 +779,10 @@ class Run:
     folder: Path
     seed: int
     quick: bool
+    human: str = ""
 
     def __post_init__(self) -> None:
-        network = lesson_07.fingerprint(self.model, *self.model.state_dict().values())
+        network = lesson_07.fingerprint(self.model, self.human, *self.model.state_dict().values())
         self.name, self.memory = f"{network}-{self.seed}-{'quick' if self.quick else 'full'}", {}
 
     def kept(self, key: str, compute: Callable[[], Tensor]) -> Tensor:
@@ -825,26 +835,23 @@ def score_map(run: Run, subject: Subject, method: str) -> Found:
 
 
 def score_curves(run: Run, subject: Subject, method: str) -> Found:
-    """Areas under the deletion and insertion curves."""
+    """Areas under the deletion and insertion curves, with half the steps in a quick run."""
     map, found = run.map(subject, method), {}
     for name, curve in (("deletion", deletion_curve), ("insertion", insertion_curve)):
-        points = run.kept(
-            f"{subject.name}-{method}-{name}", lambda curve=curve: curve(run.model, subject.image, map, subject.target)
-        )
-        found[name, ""] = area_under_curve(points)
+        compute = partial(curve, run.model, subject.image, map, subject.target, step=3584 if run.quick else 1792)
+        found[name, ""] = area_under_curve(run.kept(f"{subject.name}-{method}-{name}", compute))
     return found
 
 
 def score_places(run: Run, subject: Subject, method: str) -> Found:
-    """Pointing game, energy, and for photographs the agreement with the boxes; nothing for an unknown truth."""
-    if subject.regions is None:
-        return {}
-    map, prefix = run.map(subject, method), "boxes" if subject.kind == "photo" else "scene"
-    hit = pointing_game(map, subject.regions)
-    found = {(f"{prefix}_pointing", ""): math.nan if hit is None else float(hit),
-             (f"{prefix}_energy", ""): energy_pointing_game(map, subject.regions)}  # fmt: skip
-    if subject.kind == "photo":
-        found["human", ""] = human_agreement(map, union(subject.regions).float())
+    """Pointing game and energy where the regions are known, human agreement where a human map or its stand-in is."""
+    map, prefix, found = run.map(subject, method), "boxes" if subject.kind == "photo" else "scene", {}
+    if subject.regions is not None:
+        hit = pointing_game(map, subject.regions)
+        found[f"{prefix}_pointing", ""] = math.nan if hit is None else float(hit)
+        found[f"{prefix}_energy", ""] = energy_pointing_game(map, subject.regions)
+    if subject.human is not None:
+        found["human", ""] = human_agreement(map, subject.human)
     return found
 
 
@@ -1043,7 +1050,7 @@ METRICS = {
     "scene_pointing": ("pointing, scenes", 1),
     "boxes_energy": ("energy, boxes", 1),
     "boxes_pointing": ("pointing, boxes", 1),
-    "human": ("agreement, boxes", 1),
+    "human": ("human agreement", 1),
     "grid": ("grid", 1),
     "contrast": ("likeness of classes", -1),
     "spearman_abs": ("likeness when random", -1),
@@ -1102,9 +1109,10 @@ def top_two_random(stage: str) -> bool:
 def rank_agreement(rows: Sequence[Row], methods: Sequence[str]) -> Estimate:
     """Spearman, picture by picture, between the methods' order by insertion and by deletion."""
     methods = [method for method in methods if method not in CONTROLS]
-    tables = {metric: [by_subject(rows, metric, method) for method in methods] for metric in ("insertion", "deletion")}
-    pairs = [([row[s] for row in tables["insertion"]], [-row[s] for row in tables["deletion"]])
-             for s in tables["insertion"][0] if len(methods) > 2]  # fmt: skip
+    if len(methods) < 3:
+        return bootstrap([])
+    insertion, deletion = ([by_subject(rows, metric, m) for m in methods] for metric in ("insertion", "deletion"))
+    pairs = [([row[subject] for row in insertion], [-row[subject] for row in deletion]) for subject in insertion[0]]
     return bootstrap([float(spearmanr(*pair).statistic) for pair in pairs])
 
 
@@ -1329,6 +1337,7 @@ def options():
     parser = lesson_parser("08_comparative_analysis", "All methods side by side, scored by protocols.", images)
     listed = {"type": lambda text: text.split(","), "metavar": "A,B"}
     parser.add_argument("--methods", **listed, help=f"some of {','.join(METHODS)} (default: all)")
+    parser.add_argument("--human", type=Path, metavar="DIR", help="human maps: <stem of the photo>.png or .npy")
     parser.add_argument("--metrics", **listed, help=f"some of {','.join(GROUPS)} (default: all)")
     return parser
 
@@ -1344,10 +1353,12 @@ def chosen(names: Sequence[str] | None, known: dict, what: str) -> list[str]:
 def prepare(args: argparse.Namespace) -> tuple[Run, list[Subject], int]:
     """The run, its pictures, and how many planted scenes were dropped."""
     methods = {name: METHODS[name] for name in chosen(args.methods, METHODS, "method")}
-    run = Run(lesson_model(args), methods, args.output_dir, args.seed, args.quick)
+    if args.human is not None and not args.human.is_dir():
+        raise ValueError(f"--human {args.human} is not a folder; it should hold <stem of the photo>.png or .npy")
+    run = Run(lesson_model(args), methods, args.output_dir, args.seed, args.quick, str(args.human or ""))
     files = list_pictures(args.image or args.default_images)
     files = files if args.image or not args.quick else files[:4]
-    photos = photographs(run.model, files, lesson_target(args), args.device)
+    photos = photographs(run.model, files, lesson_target(args), args.device, args.human)
     planted, dropped = scenes(run.model, 4 if args.quick else 20, args.seed, args.device)
     return run, [*photos, *planted, *mosaics(photos)], dropped
 
@@ -1439,10 +1450,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 #    Integrated Gradients (0.13), where Grad-CAM has 0.35, as much as noise (0.37).
 # 2. **Controls are worth their place.** By insertion AUC a Gaussian blob (0.88) cannot be told from the best method
 #    (0.93), and by agreement with boxes it beats most methods: photographers centre.
-# 3. **Claims.** Gradients are noisy, SmoothGrad makes them less so, gradient x input stays noisy, guided backpropagation
-#    is hardly class-discriminative and fails the randomisation test, Integrated Gradients depends on its baseline (r =
-#    0.39 between baselines), insertion and deletion disagree (rank correlation 0.0): these hold. That Grad-CAM localises
-#    best does not hold by energy, and is undecided by pointing (it hits 95 %, but so does guided Grad-CAM).
+# 3. **Claims.** These hold: gradients are noisy, SmoothGrad makes them less so, gradient x input stays noisy, guided
+#    backpropagation is hardly class-discriminative and fails the randomisation test, Integrated Gradients depends on
+#    its baseline (r = 0.39 between baselines), insertion and deletion disagree (rank correlation 0.0). That Grad-CAM
+#    localises best does not hold by energy, and is undecided by pointing: it hits 95 %, but so does guided Grad-CAM.
 # 4. **A metric can fail, too.** Sensitivity-n with single pixels of a 224 x 224 photograph tells no method from chance:
 #    all correlations lie within 0.1 of zero, the random map's as well.
 # 5. Report intervals, controls and what was left out. A table without them is a ranking of noise.

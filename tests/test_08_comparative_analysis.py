@@ -699,6 +699,23 @@ def test_a_students_method_is_one_line(tmp_path, monkeypatch, capsys):
     assert {row[3] for row in lesson.read_scores(tmp_path / "scores.csv")} == {"mine"}
 
 
+def test_human_maps_of_a_folder_take_the_place_of_boxes(tmp_path):
+    """The centred Gaussian as human map, the same as method: they agree; without the folder the boxes stand in."""
+    options = ["--image", "dog.jpg", "--methods", "centre", "--metrics", "places"]
+    np.save(tmp_path / "dog.npy", lesson.centre_map(None, torch.zeros(1, 3, 300, 300))[0].numpy())
+    values = []
+    for i, more in enumerate((["--human", tmp_path], [])):
+        assert run(*options, *more, "--output-dir", tmp_path / str(i)) == 0
+        values += [row[-1] for row in lesson.read_scores(tmp_path / str(i) / "scores.csv") if row[4] == "human"]
+    assert values[0] > 0.99
+    assert values[-1] < 0.9
+
+
+def test_a_missing_human_folder_is_told(tmp_path, capsys):
+    assert run("--human", tmp_path / "none", "--output-dir", tmp_path) == 1
+    assert "--human" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("option", "known"), [("--methods", "grad_cam"), ("--metrics", "curves")])
 def test_unknown_names_are_told(option, known, tmp_path, capsys):
     assert run(option, "nonsense", "--output-dir", tmp_path) == 1
