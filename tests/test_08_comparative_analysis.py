@@ -701,8 +701,8 @@ def test_a_students_method_is_one_line(tmp_path, monkeypatch, capsys):
 
 def test_human_maps_of_a_folder_take_the_place_of_boxes(tmp_path):
     """The centred Gaussian as human map, the same as method: they agree; without the folder the boxes stand in."""
-    options = ["--image", "dog.jpg", "--methods", "centre", "--metrics", "places"]
-    np.save(tmp_path / "dog.npy", lesson.centre_map(None, torch.zeros(1, 3, 300, 300))[0].numpy())
+    options = ["--image", "koala.jpg", "--methods", "centre", "--metrics", "places"]
+    np.save(tmp_path / "koala.npy", lesson.centre_map(None, torch.zeros(1, 3, 300, 300))[0].numpy())
     values = []
     for i, more in enumerate((["--human", tmp_path], [])):
         assert run(*options, *more, "--output-dir", tmp_path / str(i)) == 0
