@@ -782,8 +782,9 @@ class Run:
     human: str = ""
 
     def __post_init__(self) -> None:
-        network = lesson_07.fingerprint(self.model, self.human, *self.model.state_dict().values())
-        self.name, self.memory = f"{network}-{self.seed}-{'quick' if self.quick else 'full'}", {}
+        network = lesson_07.fingerprint(self.model, *self.model.state_dict().values())
+        human = f"-{lesson_07.fingerprint(self.human)}" if self.human else ""
+        self.name, self.memory = f"{network}-{self.seed}-{'quick' if self.quick else 'full'}{human}", {}
 
     def kept(self, key: str, compute: Callable[[], Tensor]) -> Tensor:
         """The tensor of that name: from the folder, or computed and put there."""
