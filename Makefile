@@ -34,7 +34,7 @@ gallery: $(READY)
 	@for pair in 01_vanilla_gradient_saliency/maps:01_maps 03_smoothgrad/statistics:03_statistics \
 			04_integrated_gradients/path:04_path 05_gradcam/mosaic:05_mosaic \
 			06_guided_backpropagation/randomized:06_randomized 07_guided_gradcam/classes:07_classes \
-			08_comparative_analysis/gallery:08_gallery; do \
+			08_comparative_analysis/gallery:08_gallery 09_advanced_techniques/rollout:09_rollout; do \
 		$(RUN) -c "from PIL import Image; image = Image.open('outputs/$${pair%:*}.png').convert('RGB'); \
 			image.thumbnail((1000, 1000)); image.save('outputs/gallery/$${pair#*:}.jpg', quality=85)"; \
 	done; ls -l outputs/gallery
