@@ -25,8 +25,15 @@ import grading
 from utils import import_lesson, load_image, load_model, preprocess_image
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     """--submission, --grades and their like."""
+    # In `pytest tests --submission student` pytest takes student for a test folder as long as it does not know the
+    # option, and would run the conftest.py in it.
+    strangers = [plugin for plugin in pluginmanager.get_plugins() if Path(getattr(plugin, "__file__", None) or "").name
+                 == "conftest.py" and plugin.__file__ != __file__]  # fmt: skip
+    if strangers or Path(grading.__file__).parent != Path(__file__).parent:
+        raise pytest.UsageError("another conftest.py was loaded first; write `pytest tests --submission=FOLDER`")
+    pluginmanager._noconftest = True
     grading.add_options(parser)
 
 

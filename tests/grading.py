@@ -1,8 +1,8 @@
 """Grade a student's folder: `pytest tests --submission student/ --grades grades.json`.
 
 Runs the tests that carry points. Each exercise runs in a forked process of its own with the student's lesson; lessons
-it builds on are the reference's. A test counts if it passes with the lesson as it was handed in, or with the lesson's
-other exercises solved by the reference, so that one wrong answer costs one exercise.
+it builds on are the reference's. A test counts if it passes with the lesson's other exercises solved by the reference,
+so that one wrong answer costs one exercise, or with the lesson as it was handed in.
 """
 
 from __future__ import annotations
@@ -194,12 +194,12 @@ def gradescope(grades: list[Grade]) -> dict:
 def write_whole(file: Path, text: str) -> None:
     """A file that is complete or not there."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.name}.{os.getpid()}.part")
+    draft = file.with_name(f".{file.name}.{os.getpid()}.part")
     try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, file)
+        draft.write_text(text, encoding="utf-8")
+        os.replace(draft, file)
     finally:
-        partial.unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)
 
 
 # Lessons
@@ -251,20 +251,17 @@ def grade_lesson(config: pytest.Config, lesson: str, items: list[pytest.Item]) -
     hopeless = None
     for exercise, group in groupby(items, exercise_of):
         group = list(group)
-        versions = list(dict.fromkeys([source, others_solved(source, reference, exercise)]))
         results = {}
-        for version in versions:
-            waiting = [item for item in group if item.nodeid not in results or results[item.nodeid][0].kind != "passed"]
-            if waiting and not hopeless:
-                fresh, hopeless = run_tests(config, lesson, version, waiting)
-                results.update(fresh if not results else better(results, fresh))
+        if not hopeless:
+            alone = others_solved(source, reference, exercise)
+            results, hopeless = run_tests(config, lesson, alone, group)
+            # answers that only fit together, with names of the student's own, need the lesson as it is
+            wrong = [item for item in group if results[item.nodeid][0].kind == "wrong"]
+            if wrong and alone != source:
+                again, _ = run_tests(config, lesson, source, wrong)
+                results.update({key: value for key, value in again.items() if value[0].kind == "passed"})
         for item in group:
             report(config, item, results.get(item.nodeid) or broken(item, hopeless))
-
-
-def better(before: dict, now: dict) -> dict:
-    """The second try's results, but if it could not even be loaded, why the first one failed says more."""
-    return {key: value for key, value in now.items() if value[0].kind != "error" or before[key][0].kind == "error"}
 
 
 # One exercise in its process

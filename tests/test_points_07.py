@@ -95,7 +95,8 @@ def test_two_threads_do_not_share_a_file(lesson, tmp_path):
         thread.start()
     for thread in threads:
         thread.join(8)
-    assert not errors
+    if errors:
+        raise errors[0]
     assert (tmp_path / "map.npz").read_bytes() in (b"a" * 2000, b"b" * 2000)
     assert [path.name for path in tmp_path.iterdir()] == ["map.npz"]
 
