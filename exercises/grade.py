@@ -2,8 +2,8 @@
 
     python exercises/grade.py submissions/ --to grades.csv -j 2
 
-Each folder's grades are kept under grades/, beside the table, in Gradescope's format; a stopped run goes on where it was,
-and a folder is graded anew only if its lessons, the tests or the reference changed.
+Each folder's grades are kept in grades_each/, beside the table, in Gradescope's format. So a stopped run goes on where
+it was, and a folder is graded anew only if its lessons, the tests or the reference changed.
 """
 
 from __future__ import annotations
@@ -23,6 +23,10 @@ from statistics import mean
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+
+from markers import write_whole
+
 PATIENCE = 1800  # seconds for a folder; the time limits of the tests end long before
 LESSONS = ("0*_*.py", "0*_*.ipynb")
 
@@ -46,17 +50,6 @@ def fingerprint(submission: Path) -> str:
         for file in sorted(path for pattern in patterns for path in folder.glob(pattern) if path.is_file()):
             digest.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()[:16]
-
-
-def write_whole(file: Path, text: str) -> None:
-    """A file that is complete or not there."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    draft = file.with_name(f".{file.name}.{os.getpid()}.part")
-    try:
-        draft.write_text(text, encoding="utf-8")
-        os.replace(draft, file)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def grade(submission: Path, kept: Path, options: list[str]) -> dict:
@@ -129,7 +122,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         folders = submissions(args.submissions)
-        kept = args.to.with_suffix("")
+        kept = args.to.with_name(f"{args.to.stem}_each")
         kept.mkdir(parents=True, exist_ok=True)
         with ThreadPoolExecutor(max(1, args.j)) as pool:
             work = pool.map(lambda folder: grade(folder, kept, [f"--time-limit={args.time_limit}"]), folders)

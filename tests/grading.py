@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from markers import Exercise, announced, lesson_files, others_solved
+from markers import Exercise, announced, lesson_files, others_solved, write_whole
 
 from utils import PROJECT_ROOT, import_lesson
 
@@ -189,17 +189,6 @@ def gradescope(grades: list[Grade]) -> dict:
     ]  # fmt: skip
     total, possible = sum(g.earned for g in grades), sum(g.possible for g in grades)
     return {"score": total, "output": f"{total:g} of {possible:g} points", "visibility": "visible", "tests": tests}
-
-
-def write_whole(file: Path, text: str) -> None:
-    """A file that is complete or not there."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    draft = file.with_name(f".{file.name}.{os.getpid()}.part")
-    try:
-        draft.write_text(text, encoding="utf-8")
-        os.replace(draft, file)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 # Lessons

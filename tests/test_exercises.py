@@ -19,9 +19,11 @@ from markers import announced, emptied, lesson_files, others_solved, replaced, s
 import utils
 from utils import PROJECT_ROOT
 
-sys.path.insert(0, str(PROJECT_ROOT / "exercises"))
+sys.path[:0] = [str(PROJECT_ROOT / "exercises"), str(PROJECT_ROOT / "tests" / "mutants")]
 
+import grade as grade_class
 import make
+import run as mutants
 
 TEXTS = {file.stem: file.read_text(encoding="utf-8") for file in lesson_files(PROJECT_ROOT)}
 ANNOUNCED = {exercise.number: exercise for text in TEXTS.values() for exercise in announced(text)}
@@ -245,3 +247,75 @@ def test_wrong_use_is_one_sentence(tmp_path):
     options |= {"submission": None, "grades": "grades.json"}
     with pytest.raises(pytest.UsageError, match=r"^--grades and --exercise need --submission FOLDER$"):
         grading.switch_on(SimpleNamespace(option=SimpleNamespace(**options)))
+
+
+# Tests of the tests, and a class
+
+
+def test_every_mutant_fits_and_is_python():
+    found = mutants.load_mutants([])
+    assert sum(not mutant.right for mutant in found) >= 60
+    assert sum(mutant.right for mutant in found) >= 20
+    assert {mutant.exercise for mutant in found} == set(GRADED)
+    for mutant in found:
+        text = next(text for name, text in TEXTS.items() if int(name[:2]) == int(mutant.exercise.split(".")[0]))
+        changed = mutants.mutated(text, mutant)
+        assert changed != text
+        compile(changed, mutant.name, "exec")
+
+
+def test_a_wrong_answer_fails_and_another_right_one_passes():
+    """All of them: make mutants."""
+    wrong = next(mutant for mutant in mutants.load_mutants(["5.1"]) if not mutant.right)
+    right = next(mutant for mutant in mutants.load_mutants(["5.2"]) if mutant.right)
+    grades = mutants.run([wrong, right])
+    assert grades["5.1"]["score"] < grades["5.1"]["max_score"]
+    assert grades["5.2"]["score"] == grades["5.2"]["max_score"]
+
+
+def graded(score: float, result: str) -> dict:
+    """A grade file with two exercises."""
+    tests = [("1.1", "First", score, 4, result), ("1.2", "Second", 2, 2, "passed")]
+    keys = ("number", "name", "score", "max_score", "extra_data")
+    tests = [dict(zip(keys, (*row[:4], {"result": row[4]}), strict=True)) for row in tests]
+    return {"score": score + 2, "tests": tests}
+
+
+def test_table_and_summary_of_a_class():
+    grades = {"ada": graded(4, "passed"), "bob": graded(0, "not attempted"), "eve": {"error": "no lesson"}}
+    assert grade_class.table(grades).splitlines() == [
+        "submission,total,possible,1.1,1.2,error", "ada,6,6,4,2,", "bob,2,6,0,2,", "eve,,0,,,no lesson",
+    ]  # fmt: skip
+    lines = grade_class.summary(grades, hardest=1).splitlines()
+    assert lines[0] == "2 of 3 graded, mean 4.0 of 6 points"
+    assert re.fullmatch(r"  1\.1 First +50 % of the points, tried by 1 of 2", lines[2])
+    assert lines[3] == "not graded: eve: no lesson"
+
+
+def test_a_class_is_resumed(tmp_path, monkeypatch, capfd):
+    """What was graded is not graded again unless it changed; a folder the grader fails on does not stop the others."""
+    asked = []
+
+    def run(command, **_):
+        folder = next(part.partition("=")[2] for part in command if part.startswith("--submission="))
+        asked.append(Path(folder).name)
+        if asked[-1] == "eve":
+            return SimpleNamespace(returncode=3, stdout="broken", stderr="")
+        Path(next(part.partition("=")[2] for part in command if part.startswith("--grades="))).write_text(
+            json.dumps(graded(4, "passed")))  # fmt: skip
+        return SimpleNamespace(returncode=1, stdout="", stderr="")
+
+    monkeypatch.setattr(grade_class.subprocess, "run", run)
+    for name in ("ada", "bob", "eve"):
+        (tmp_path / "class" / name).mkdir(parents=True)
+    options = [str(tmp_path / "class"), "--to", str(tmp_path / "grades.csv"), "-j", "2"]
+    assert grade_class.main(options) == 1
+    assert sorted(asked) == ["ada", "bob", "eve"]
+    assert (tmp_path / "grades.csv").read_text().count("\n") == 4
+    (tmp_path / "class" / "bob" / "01_vanilla.py").write_text("changed")
+    asked.clear()
+    assert grade_class.main(options) == 1
+    assert sorted(asked) == ["bob", "eve"]
+    assert "2 of 3 graded" in capfd.readouterr().out
+    assert grade_class.main([str(tmp_path / "nothing"), "--to", str(tmp_path / "grades.csv")]) == 1
+    assert re.fullmatch(r"error: .*nothing holds no folders; .*\n", capfd.readouterr().err)
