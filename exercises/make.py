@@ -19,7 +19,7 @@ import jupytext
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-from markers import NUMBER, Exercise, announced, emptied, lesson_files
+from markers import NUMBER, Exercise, announced, emptied, lesson_files, replaced, solution_regions
 
 COPIED = ("utils.py", "README.md", "LICENSE", "requirements.txt", "pyproject.toml", "Makefile", ".gitignore", "data",
           "tests", "outputs/gallery")  # fmt: skip
@@ -54,12 +54,23 @@ def test_cell(lesson: str, exercise: Exercise) -> dict:
     return cell
 
 
+def for_nbgrader(text: str, name: str) -> str:
+    """A lesson with nbgrader's markers inside ours: nbgrader removes its own, ours show the grader the place."""
+    lines, contents = text.splitlines(), []
+    for region in solution_regions(text, name):
+        first = [f"# EXERCISE {region.exercise}: your code here", "# BEGIN SOLUTION"]
+        last = ["# END SOLUTION", "# END EXERCISE"]
+        around = [[region.indent + line for line in part] for part in (first, last)]
+        contents.append((region, around[0] + lines[region.first + 1 : region.last] + around[1]))
+    return replaced(text, contents)
+
+
 def notebook(text: str, lesson: str, tests: bool) -> str:
     """A lesson as .ipynb text, its gaps with nbgrader's metadata, and with test cells if asked."""
     book = jupytext.reads(text, "py:percent")
     book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     for cell in book.cells:
-        gaps = re.findall(rf"# (?:BEGIN SOLUTION|EXERCISE) ({NUMBER.pattern})", cell.source)
+        gaps = re.findall(rf"# EXERCISE ({NUMBER.pattern})", cell.source)
         if cell.cell_type == "code" and gaps:
             cell.metadata["nbgrader"] = nbgrader_metadata("exercise " + " ".join(dict.fromkeys(gaps)))
     if tests:
@@ -74,7 +85,7 @@ def write_lessons(root: Path, to: Path, notebooks: bool, nbgrader: bool) -> None
         student = emptied(text, file.name)
         (to / file.name).write_text(student, encoding="utf-8")
         if notebooks or nbgrader:
-            book = notebook(text if nbgrader else student, file.stem, tests=nbgrader)
+            book = notebook(for_nbgrader(text, file.name) if nbgrader else student, file.stem, tests=nbgrader)
             (to / file.name).with_suffix(".ipynb").write_text(book, encoding="utf-8")
 
 
