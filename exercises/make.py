@@ -51,6 +51,7 @@ def test_cell(lesson: str, exercise: Exercise) -> dict:
     source = f'from tests.notebook import points\n\npoints("{lesson}", "{exercise.number}")'
     cell = jupytext.reads(f"# %%\n{source}\n", "py:percent").cells[0]
     cell.metadata["nbgrader"] = nbgrader_metadata(f"test {exercise.number}", exercise.points)
+    cell.metadata["tags"] = ["active-ipynb"]  # a comment once the notebook is a script, or tests would start tests
     return cell
 
 
