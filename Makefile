@@ -1,4 +1,4 @@
-# make lessons | full | test | notebooks | bench | gallery | clean     VENV=path chooses another environment
+# make lessons | full | test | notebooks | student | mutants | bench | gallery | clean     VENV=path chooses another environment
 
 VENV ?= .venv
 PYTHON ?= python3
@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready-$(firstword $(shell cksum < requirements.txt))
 LESSONS := $(sort $(wildcard 0*_*.py))
 
-.PHONY: lessons full test notebooks bench gallery clean
+.PHONY: lessons full test notebooks student mutants bench gallery clean
 
 lessons: $(READY)
 	@$(call run_all,--quick)
@@ -24,6 +24,14 @@ notebooks: $(READY)
 			--output outputs/notebooks/$${lesson%.py}.ipynb $$lesson || exit 1; \
 		echo "wrote outputs/notebooks/$${lesson%.py}.ipynb"; \
 	done
+
+# What students get: the lessons with gaps
+student: $(READY)
+	$(RUN) exercises/make.py --to student --notebooks
+
+# Wrong answers to every exercise, all of which the tests must notice
+mutants: $(READY)
+	$(RUN) tests/mutants/run.py
 
 bench: $(READY)
 	$(RUN) tests/benchmark.py

@@ -697,5 +697,8 @@ def run_lesson(main: Callable[[], int]) -> int:
     try:
         return main()
     except (ValueError, TypeError, OSError, RuntimeError) as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
+        sentence = one_line(error)
+        if isinstance(error, NotImplementedError) and re.fullmatch(r"\d\.\d+", sentence):
+            sentence = f"exercise {sentence} is not solved yet; look for EXERCISE {sentence} in lesson 0{sentence[0]}"
+        print(f"error: {sentence}", file=sys.stderr)
         return 1

@@ -102,16 +102,3 @@ def test_live_cells_use_what_is_defined_above_them(lesson):
                 defined.add(node.name)
             if isinstance(node, ast.Import | ast.ImportFrom):
                 defined |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
-
-
-@pytest.mark.parametrize("lesson", LESSONS)
-def test_solution_markers_are_balanced_and_announced(lesson):
-    source = (PROJECT_ROOT / f"{lesson}.py").read_text()
-    markers = re.findall(r"# (BEGIN SOLUTION \d\.\d|END SOLUTION)$", source, flags=re.MULTILINE)
-    assert markers
-    assert all(marker.startswith("BEGIN") for marker in markers[::2])
-    assert set(markers[1::2]) == {"END SOLUTION"}
-    for marker in markers[::2]:
-        number = marker.split()[-1]
-        assert number[0] == str(int(lesson[:2]))
-        assert re.search(rf"\*\*{re.escape(number)} [^*]+\*\* \(difficulty \d, \d+ minutes, \d+ points\)", source)

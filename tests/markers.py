@@ -1,0 +1,119 @@
+"""The lines that mark an exercise in a lesson: found, checked, emptied for students and filled in again.
+
+The lessons have `# BEGIN SOLUTION 5.1` ... `# END SOLUTION`, students get `# EXERCISE 5.1: ...` ... `# END EXERCISE`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+MARKER = re.compile(r"(?P<indent>\s*)#+\s*(?P<edge>BEGIN SOLUTION|END SOLUTION|EXERCISE|END EXERCISE)\b(?P<rest>.*)")
+NUMBER = re.compile(r"\d+\.\d+")
+HEADING = re.compile(
+    r"\*\*(\d+\.\d+) ([^*]+)\*\* \(difficulty (\d), (\d+) minutes, (?:(\d+) points?|no code to submit)\)"
+)
+
+
+class Region(NamedTuple):
+    """One gap of a lesson: its exercise, its two marker lines (counted from 0), and how far they are indented."""
+
+    exercise: str
+    first: int
+    last: int
+    indent: str
+
+
+class Exercise(NamedTuple):
+    """An exercise as its lesson announces it; points is 0 where there is no code to submit."""
+
+    number: str
+    title: str
+    difficulty: int
+    minutes: int
+    points: int
+
+
+def lesson_files(folder: Path) -> list[Path]:
+    """The lessons in a folder, in order."""
+    return sorted(folder.glob("0*_*.py"))
+
+
+def announced(text: str) -> list[Exercise]:
+    """What a lesson's text says about its exercises."""
+    text = re.sub(r"\n# ?", " ", text)  # a heading may run over the end of a line
+    return [Exercise(n, title, int(d), int(m), int(p or 0)) for n, title, d, m, p in HEADING.findall(text)]
+
+
+def solution_regions(text: str, name: str) -> list[Region]:
+    """The regions of a lesson, in order.
+
+    Raises:
+        ValueError: markers that are not balanced or lack their number, with file and line.
+    """
+    regions, begun = [], None
+    for i, line in enumerate(text.splitlines()):
+        marker = MARKER.fullmatch(line)
+        if marker is None:
+            continue
+        where, number = f"{name}:{i + 1}", NUMBER.search(marker["rest"])
+        if marker["edge"].startswith("END"):
+            if begun is None:
+                raise ValueError(f"{where}: {marker['edge']} without a beginning; remove it, or put the marker above")
+            regions.append(begun._replace(last=i))
+            begun = None
+        elif begun is not None:
+            raise ValueError(f"{where}: a region inside the one of line {begun.first + 1}; close that one first")
+        elif number is None:
+            raise ValueError(f"{where}: {marker['edge']} without an exercise's number; write BEGIN SOLUTION 5.1")
+        else:
+            begun = Region(number[0], i, -1, marker["indent"])
+    if begun is not None:
+        raise ValueError(f"{name}:{begun.first + 1}: region {begun.exercise} is never closed; add # END SOLUTION")
+    return regions
+
+
+def replaced(text: str, contents: list[tuple[Region, list[str]]]) -> str:
+    """The text with each region, markers included, exchanged for other lines."""
+    lines = text.splitlines()
+    for region, new in sorted(contents, reverse=True):  # from the end, so that line numbers stay right
+        lines[region.first : region.last + 1] = new
+    return "\n".join(lines) + "\n"
+
+
+def emptied(text: str, name: str) -> str:
+    """A lesson as students get it: a marked gap that raises NotImplementedError with the exercise's number."""
+    contents = []
+    for region in solution_regions(text, name):
+        gap = ("# EXERCISE {}: your code here", 'raise NotImplementedError("{}")', "# END EXERCISE")
+        contents.append((region, [region.indent + line.format(region.exercise) for line in gap]))
+    return replaced(text, contents)
+
+
+def others_solved(text: str, reference: str, exercise: str) -> str:
+    """A student's lesson with every *other* exercise as in the reference, so that one exercise is judged alone.
+
+    Where the student removed or moved the markers, the text is returned as it is.
+    """
+    try:
+        mine, theirs = solution_regions(text, "submission"), solution_regions(reference, "reference")
+    except ValueError:
+        return text
+    if [region.exercise for region in mine] != [region.exercise for region in theirs]:
+        return text
+    lines = reference.splitlines()
+    pairs = [(a, lines[b.first : b.last + 1]) for a, b in zip(mine, theirs, strict=True) if a.exercise != exercise]
+    return replaced(text, pairs)
+
+
+def write_whole(file: Path, text: str) -> None:
+    """A file that is complete or not there."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draft = file.with_name(f".{file.name}.{os.getpid()}.part")
+    try:
+        draft.write_text(text, encoding="utf-8")
+        os.replace(draft, file)
+    finally:
+        draft.unlink(missing_ok=True)

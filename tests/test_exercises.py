@@ -1,0 +1,323 @@
+"""The student tree and the grader: what the reference, an untouched tree and hostile submissions earn."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import patch
+
+import grading
+import pytest
+from markers import announced, emptied, lesson_files, others_solved, replaced, solution_regions
+
+import utils
+from utils import PROJECT_ROOT
+
+sys.path[:0] = [str(PROJECT_ROOT / "exercises"), str(PROJECT_ROOT / "tests" / "mutants")]
+
+import grade as grade_class
+import make
+import run as mutants
+
+TEXTS = {file.stem: file.read_text(encoding="utf-8") for file in lesson_files(PROJECT_ROOT)}
+ANNOUNCED = {exercise.number: exercise for text in TEXTS.values() for exercise in announced(text)}
+IDIOMS = {"os.replace(partial, file)", "ys, xs = mask.nonzero(as_tuple=True)"}  # in solutions, but everybody's
+GRADED = {number: exercise.points for number, exercise in ANNOUNCED.items() if exercise.points}
+
+
+def run_grader(folder: Path, to: Path, *options: str) -> tuple[int, dict, str]:
+    """Exit status, grades by exercise, and what was printed."""
+    command = [sys.executable, "-m", "pytest", PROJECT_ROOT / "tests", f"--submission={folder}", f"--grades={to}",
+               "-p", "no:cacheprovider", "-q", *options]  # fmt: skip
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=to.parent)
+    grades = json.loads(to.read_text())["tests"] if to.exists() else []
+    return done.returncode, {grade["number"]: grade for grade in grades}, done.stdout + done.stderr
+
+
+def solutions(text: str, name: str = "") -> dict[str, list[str]]:
+    """The lines of each exercise's solution."""
+    lines, found = text.splitlines(), {}
+    for region in solution_regions(text, name):
+        found.setdefault(region.exercise, []).extend(lines[region.first + 1 : region.last])
+    return found
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory) -> Path:
+    """The student tree."""
+    folder = tmp_path_factory.mktemp("made") / "student"
+    assert make.main(["--to", str(folder), "--notebooks"]) == 0
+    return folder
+
+
+# Markers and the student tree
+
+
+def test_regions_are_announced_and_the_announced_have_regions():
+    with_region = {region.exercise for name, text in TEXTS.items() for region in solution_regions(text, name)}
+    assert with_region == set(GRADED)
+    for name, text in TEXTS.items():
+        assert {number.split(".")[0] for number in solutions(text)} == {str(int(name[:2]))}
+        assert 3 <= len(announced(text)) <= 5
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["# BEGIN SOLUTION 5.1", "x"], r"05\.py:1: region 5\.1 is never closed"),
+        (["x", "# END SOLUTION"], r"05\.py:2: END SOLUTION without a beginning"),
+        (["# BEGIN SOLUTION 5.1", "  # BEGIN SOLUTION 5.2"], r"05\.py:2: a region inside the one of line 1"),
+        (["x", "# BEGIN SOLUTION"], r"05\.py:2: BEGIN SOLUTION without an exercise's number"),
+        (["# BEGIN SOLUTION 5.1", "# END SOLUTION", "# END SOLUTION"], r"05\.py:3"),
+    ],
+)
+def test_unbalanced_markers_are_named_with_file_and_line(lines, message, tmp_path, capfd):
+    with pytest.raises(ValueError, match=message):
+        emptied("\n".join(lines), "05.py")
+    (tmp_path / "05_cam.py").write_text("\n".join(lines))
+    with pytest.raises(ValueError, match=message.replace("05", "05_cam")):
+        make.make(tmp_path / "student", root=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["05_cam.py"]
+
+
+def test_make_does_not_touch_what_is_there(tmp_path, capfd):
+    (tmp_path / "work.py").write_text("mine")
+    assert make.main(["--to", str(tmp_path)]) == 1
+    assert re.fullmatch(r"error: .* is there already .*\n", capfd.readouterr().err)
+    assert (tmp_path / "work.py").read_text() == "mine"
+
+
+def test_student_tree_is_complete_and_without_solutions(student):
+    outside = (PROJECT_ROOT / "utils.py").read_text(encoding="utf-8")
+    outside += "\n".join(replaced(text, [(region, []) for region in solution_regions(text, name)])
+                         for name, text in TEXTS.items())  # fmt: skip
+    secret = {line.partition("  #")[0].strip() for text in TEXTS.values() for part in solutions(text).values()
+              for line in part}  # fmt: skip
+    secret = {line for line in secret - IDIOMS if len(line) > 20 and line not in outside}
+    assert len(secret) > 60
+    texts = [file for file in student.rglob("*") if file.suffix in {".py", ".md", ".ipynb", ".toml", ".txt", ".json"}]
+    for file in texts:
+        content = file.read_text(encoding="utf-8")
+        assert not [line for line in secret if line in content], file
+    for name in ("utils.py", "README.md", "data/weights/resnet50.pt", "tests/conftest.py", "tests/test_points_05.py"):
+        assert (student / name).exists()
+    assert not (student / "tests" / "mutants").exists()
+    assert {file.stem for file in student.glob("*.ipynb")} == set(TEXTS)
+
+
+def test_student_lessons_differ_in_the_gaps_only(student):
+    for name, text in TEXTS.items():
+        stub = (student / f"{name}.py").read_text(encoding="utf-8")
+        gaps = re.findall(r'^ +raise NotImplementedError\("(\d\.\d)"\)$', stub, flags=re.MULTILINE)
+        assert gaps == [region.exercise for region in solution_regions(text, name)]
+        blank = [replaced(each, [(r, []) for r in solution_regions(each, name)]) for each in (stub, text)]
+        assert blank[0] == blank[1]
+
+
+def test_student_scripts_run_up_to_a_gap_and_name_it(student, tmp_path, monkeypatch, capfd):
+    """In this process: importing torch anew for each would take long."""
+    monkeypatch.setattr(utils, "PROJECT_ROOT", student)
+    with patch.dict(sys.modules):
+        for name in [name for name in sys.modules if name.startswith("lesson_")]:
+            del sys.modules[name]
+        for name in TEXTS:
+            module = utils.import_lesson(name)
+            assert Path(module.__file__).parent == student
+            status = utils.run_lesson(lambda main=module.main: main(["--quick", "--output-dir", str(tmp_path)]))
+            said = capfd.readouterr().err
+            assert status == 1
+            assert re.search(r"^error: exercise (\d\.\d) is not solved yet; look for EXERCISE \1 in", said, re.M)
+            assert "Traceback" not in said
+
+
+def test_others_solved_leaves_one_exercise_as_it_was():
+    text = TEXTS["03_smoothgrad"]
+    mine = emptied(text, "").replace('raise NotImplementedError("3.2")', "pass  # mine")
+    alone = others_solved(mine, text, "3.2")
+    assert "pass  # mine" in alone
+    assert solutions(alone)["3.3"] == solutions(text)["3.3"]
+    assert others_solved("# END EXERCISE", text, "3.2") == "# END EXERCISE"
+    assert others_solved(text, text, "3.2") == text
+
+
+# Grading
+
+
+def test_the_reference_earns_what_the_lessons_announce(tmp_path):
+    status, grades, printed = run_grader(PROJECT_ROOT, tmp_path / "grades.json", f"--junitxml={tmp_path}/junit.xml")
+    assert status == 0, printed
+    assert {number: grade["max_score"] for number, grade in grades.items()} == GRADED
+    assert {number: grade["score"] for number, grade in grades.items()} == GRADED
+    cases = ElementTree.parse(tmp_path / "junit.xml").getroot().findall(".//testcase")
+    per_exercise: dict[str, int] = {}
+    for case in cases:
+        properties = {each.get("name"): each.get("value") for each in case.iter("property")}
+        assert properties["earned"] == properties["possible"]
+        per_exercise[properties["exercise"]] = per_exercise.get(properties["exercise"], 0) + 1
+    assert set(per_exercise) == set(GRADED)
+    assert set(per_exercise.values()) <= {3, 4, 5}
+
+
+def test_an_untouched_tree_earns_nothing(student, tmp_path):
+    """And its own conftest.py, which comes with the tests, is not run."""
+    (student / "tests" / "conftest.py").write_text("raise SystemExit('run by the grader')")
+    status, grades, printed = run_grader(student, tmp_path / "grades.json")
+    assert status == 1, printed
+    assert set(grades) == set(GRADED)
+    assert {grade["score"] for grade in grades.values()} == {0}
+    assert {grade["extra_data"]["result"] for grade in grades.values()} == {"not attempted"}
+    assert grades["5.1"]["output"] == "not attempted: exercise 5.1 is not attempted"
+    assert re.search(r"^5\.1 Grad-CAM +0 +4  not attempted  exercise 5\.1", printed, flags=re.MULTILINE)
+
+
+REFERENCE = str(PROJECT_ROOT / "05_gradcam.py")
+HOSTILE = {
+    "1.2": ["return ("],
+    "3.1": ["while True:", "    pass"],
+    "3.3": ["sys.exit(0)"],
+    "3.4": ["__import__('os')._exit(0)"],
+    "4.1": ["while True:", "    print('x' * 10**6)"],
+    "4.2": ["torch.set_default_dtype(torch.float16); torch.set_grad_enabled(False); torch.set_num_threads(7)",
+            "torch.testing.assert_close = torch.allclose = torch.equal = lambda *a, **k: True"],
+    "4.3": ["hoard = []", "while True:", "    hoard.append(torch.empty(1 << 28))"],
+    "4.4": ["open('OUTSIDE', 'w').write('here')"],
+    "5.1": ["return import_lesson('05_gradcam').grad_cam(model, images, target, layer=layer, relu=relu)"],
+    "5.2": [f"exec(open({REFERENCE!r}).read())"],
+    "5.3": ["return 'a map'"],
+    "5.4": ["__import__('os').kill(__import__('os').getppid(), 9)"],
+    "8.2": ["raise KeyboardInterrupt"],
+    "8.3": ["__import__('subprocess').run(['touch', 'OUTSIDE'])"],
+    "8.4": ["__import__('pytest').skip('no need')"],
+}  # fmt: skip
+EXPECTED = {
+    "1.2": "SyntaxError", "3.1": "took longer than 2 seconds", "3.3": "SystemExit", "3.4": "ended the process",
+    "4.1": "OSError", "4.2": "exchanged torch.", "4.3": "memory", "4.4": "PermissionError", "5.1": "RecursionError",
+    "5.2": "PermissionError", "5.3": "AttributeError|got a str|TypeError|AssertionError", "5.4": "PermissionError",
+    "8.2": "KeyboardInterrupt", "8.3": "PermissionError", "8.4": "Skipped|no need", "2.1": "02_.*py is missing",
+    "2.2": "missing", "2.3": "missing", "6.1": "took longer", "6.2": "took longer", "6.3": "took longer",
+    "7.1": "SystemExit", "7.2": "SystemExit", "7.3": "SystemExit",
+}  # fmt: skip
+
+
+def answered(text: str, answers: dict[str, list[str]]) -> str:
+    """A lesson with other answers to some exercises."""
+    contents = []
+    for region in solution_regions(text, "lesson"):
+        if region.exercise in answers:
+            lines = [f"# EXERCISE {region.exercise}: done", *answers[region.exercise], "# END EXERCISE"]
+            contents.append((region, [region.indent + line for line in lines]))
+    return replaced(text, contents)
+
+
+def test_hostile_answers_cost_their_exercise_and_nothing_else(tmp_path):
+    folder, outside = tmp_path / "hostile", tmp_path / "outside"
+    folder.mkdir()
+    answers = {n: [line.replace("OUTSIDE", str(outside)) for line in lines] for n, lines in HOSTILE.items()}
+    for name, text in TEXTS.items():
+        if name.startswith("05"):  # handed in as a notebook, test cells and all
+            (folder / f"{name}.ipynb").write_text(make.notebook(answered(text, answers), name, tests=True))
+        elif not name.startswith("02"):
+            (folder / f"{name}.py").write_text(answered(text, answers), encoding="utf-8")
+    with next(folder.glob("06_*")).open("a") as lesson:
+        lesson.write("\nwhile True:\n    pass\n")
+    with next(folder.glob("07_*")).open("a") as lesson:
+        lesson.write("\nsys.exit(0)\n")
+    status, grades, printed = run_grader(folder, tmp_path / "grades.json", "--time-limit=2")
+    assert status == 1, printed
+    assert set(grades) == set(GRADED)
+    assert not outside.exists()
+    assert printed.count("x" * 1000) == 0
+    for number, grade in grades.items():
+        if number in EXPECTED:
+            assert grade["score"] == 0, (number, grade)
+            assert re.search(EXPECTED[number], grade["output"]), (number, grade)
+        else:
+            assert grade["score"] == GRADED[number], (number, grade)
+
+
+def test_wrong_use_is_one_sentence(tmp_path):
+    options = {"submission": str(tmp_path / "nobody"), "grades": None, "exercise": []}
+    with pytest.raises(pytest.UsageError, match=r"nobody is no folder; name the one with the lessons in it$"):
+        grading.switch_on(SimpleNamespace(option=SimpleNamespace(**options)))
+    options |= {"submission": None, "grades": "grades.json"}
+    with pytest.raises(pytest.UsageError, match=r"^--grades and --exercise need --submission FOLDER$"):
+        grading.switch_on(SimpleNamespace(option=SimpleNamespace(**options)))
+
+
+# Tests of the tests, and a class
+
+
+def test_every_mutant_fits_and_is_python():
+    found = mutants.load_mutants([])
+    assert sum(not mutant.right for mutant in found) >= 60
+    assert sum(mutant.right for mutant in found) >= 20
+    assert {mutant.exercise for mutant in found} == set(GRADED)
+    for mutant in found:
+        text = next(text for name, text in TEXTS.items() if int(name[:2]) == int(mutant.exercise.split(".")[0]))
+        changed = mutants.mutated(text, mutant)
+        assert changed != text
+        compile(changed, mutant.name, "exec")
+
+
+def test_a_wrong_answer_fails_and_another_right_one_passes():
+    """All of them: make mutants."""
+    wrong = next(mutant for mutant in mutants.load_mutants(["5.1"]) if not mutant.right)
+    right = next(mutant for mutant in mutants.load_mutants(["5.2"]) if mutant.right)
+    grades = mutants.run([wrong, right])
+    assert grades["5.1"]["score"] < grades["5.1"]["max_score"]
+    assert grades["5.2"]["score"] == grades["5.2"]["max_score"]
+
+
+def graded(score: float, result: str) -> dict:
+    """A grade file with two exercises."""
+    tests = [("1.1", "First", score, 4, result), ("1.2", "Second", 2, 2, "passed")]
+    keys = ("number", "name", "score", "max_score", "extra_data")
+    tests = [dict(zip(keys, (*row[:4], {"result": row[4]}), strict=True)) for row in tests]
+    return {"score": score + 2, "tests": tests}
+
+
+def test_table_and_summary_of_a_class():
+    grades = {"ada": graded(4, "passed"), "bob": graded(0, "not attempted"), "eve": {"error": "no lesson"}}
+    assert grade_class.table(grades).splitlines() == [
+        "submission,total,possible,1.1,1.2,error", "ada,6,6,4,2,", "bob,2,6,0,2,", "eve,,0,,,no lesson",
+    ]  # fmt: skip
+    lines = grade_class.summary(grades, hardest=1).splitlines()
+    assert lines[0] == "2 of 3 graded, mean 4.0 of 6 points"
+    assert re.fullmatch(r"  1\.1 First +50 % of the points, tried by 1 of 2", lines[2])
+    assert lines[3] == "not graded: eve: no lesson"
+
+
+def test_a_class_is_resumed(tmp_path, monkeypatch, capfd):
+    """What was graded is not graded again unless it changed; a folder the grader fails on does not stop the others."""
+    asked = []
+
+    def run(command, **_):
+        folder = next(part.partition("=")[2] for part in command if part.startswith("--submission="))
+        asked.append(Path(folder).name)
+        if asked[-1] == "eve":
+            return SimpleNamespace(returncode=3, stdout="broken", stderr="")
+        Path(next(part.partition("=")[2] for part in command if part.startswith("--grades="))).write_text(
+            json.dumps(graded(4, "passed")))  # fmt: skip
+        return SimpleNamespace(returncode=1, stdout="", stderr="")
+
+    monkeypatch.setattr(grade_class.subprocess, "run", run)
+    for name in ("ada", "bob", "eve"):
+        (tmp_path / "class" / name).mkdir(parents=True)
+    options = [str(tmp_path / "class"), "--to", str(tmp_path / "grades.csv"), "-j", "2"]
+    assert grade_class.main(options) == 1
+    assert sorted(asked) == ["ada", "bob", "eve"]
+    assert (tmp_path / "grades.csv").read_text().count("\n") == 4
+    (tmp_path / "class" / "bob" / "01_vanilla.py").write_text("changed")
+    asked.clear()
+    assert grade_class.main(options) == 1
+    assert sorted(asked) == ["bob", "eve"]
+    assert "2 of 3 graded" in capfd.readouterr().out
+    assert grade_class.main([str(tmp_path / "nothing"), "--to", str(tmp_path / "grades.csv")]) == 1
+    assert re.fullmatch(r"error: .*nothing holds no folders; .*\n", capfd.readouterr().err)

@@ -1,0 +1,87 @@
+"""Exercises of lesson 02, with their points."""
+
+import pytest
+import torch
+from conftest import PixelFunction, assert_tensor, unchanged
+from torch import nn
+
+IMAGES = torch.linspace(-2, 2, 72, dtype=torch.float64).reshape(3, 3, 2, 4).sin()
+
+
+@pytest.mark.points(1, exercise="2.1")
+def test_product_on_a_linear_model(lesson, linear):
+    for targets in ([2, 0, 1], [1, 1, 0]):
+        weights = linear[1].weight.detach()[targets].reshape(3, 3, 2, 4)
+        assert_tensor(lesson.gradient_times_input(linear, IMAGES, targets), weights * IMAGES)
+
+
+@pytest.mark.points(0.5, exercise="2.1")
+def test_product_counts_from_the_baseline(lesson, linear):
+    weights, baseline = linear[1].weight.detach()[1].reshape(3, 2, 4), torch.tensor([0.5, -1.0, 2.0]).double()
+    found = lesson.gradient_times_input(linear, IMAGES, 1, baseline=baseline[:, None, None])
+    assert_tensor(found, weights * (IMAGES - baseline[:, None, None]))
+
+
+@pytest.mark.points(0.5, exercise="2.1")
+def test_product_takes_the_slope_at_the_image(lesson):
+    """S = sum of x^3, so the slope depends on where it is taken."""
+    model = PixelFunction(lambda x: x.pow(3).sum(dim=(2, 3)))
+    with unchanged(model, IMAGES):
+        found = lesson.gradient_times_input(model, IMAGES, 0, baseline=torch.ones(1, 1, 1).double())
+    expected = torch.zeros_like(IMAGES)
+    expected[:, 0] = (3 * IMAGES**2 * (IMAGES - 1))[:, 0]
+    assert_tensor(found, expected)
+
+
+@pytest.mark.points(1, exercise="2.2")
+def test_what_is_left_of_a_linear_model_is_its_bias(lesson, linear):
+    for targets in ([2, 0, 1], [1, 1, 0]):
+        assert_tensor(lesson.unexplained_score(linear, IMAGES, targets), linear[1].bias.detach()[targets])
+
+
+@pytest.mark.points(1, exercise="2.2")
+def test_nothing_is_left_without_biases(lesson, small_images):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.ReLU(), nn.Flatten(), nn.Linear(140, 3, bias=False))
+    model = model.double().eval()
+    assert_tensor(lesson.unexplained_score(model, small_images, 1), torch.zeros(3).double(), atol=1e-9, rtol=0)
+    assert lesson.unexplained_score(PixelFunction(lambda x: x.square().sum(dim=(2, 3))), small_images).abs().min() > 1
+
+
+@pytest.mark.points(1, exercise="2.2")
+def test_left_over_is_the_score_minus_the_shares(lesson, tiny, small_images):
+    """The class is each image's own where none is given, in the score as in the shares."""
+    with torch.no_grad():
+        top = tiny(small_images).max(dim=1)
+    shares = lesson.gradient_times_input(tiny, small_images, top.indices).sum(dim=(1, 2, 3))
+    with unchanged(tiny, small_images):
+        found = lesson.unexplained_score(tiny, small_images)
+    assert_tensor(found, top.values - shares)
+    assert not found.requires_grad
+
+
+SHIFT = torch.tensor([1.0, -2.0, 0.5]).double()[:, None, None]
+
+
+@pytest.mark.points(1, exercise="2.3")
+def test_shifted_pictures_get_the_originals_logits(lesson, tiny, small_images):
+    with torch.no_grad():
+        found = lesson.ShiftedInput(tiny, SHIFT)(small_images + SHIFT)
+        assert_tensor(found, tiny(small_images))
+
+
+@pytest.mark.points(1, exercise="2.3")
+def test_no_shift_is_the_network_itself(lesson, tiny, small_images):
+    with torch.no_grad(), unchanged(tiny, small_images):
+        assert_tensor(lesson.ShiftedInput(tiny, 0 * SHIFT)(small_images), tiny(small_images))
+        assert not torch.allclose(lesson.ShiftedInput(tiny, SHIFT)(small_images), tiny(small_images))
+
+
+@pytest.mark.points(1, exercise="2.3")
+def test_the_gradient_survives_the_shift(lesson, tiny, small_images):
+    x = (small_images + SHIFT).requires_grad_()
+    (found,) = torch.autograd.grad(lesson.ShiftedInput(tiny, SHIFT)(x)[:, 1].sum(), x)
+    y = small_images.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(tiny(y)[:, 1].sum(), y)
+    assert_tensor(found, expected)

@@ -1,0 +1,151 @@
+"""Exercises of lesson 03, with their points."""
+
+import pytest
+import torch
+from conftest import PixelFunction, assert_tensor, unchanged
+
+SAMPLES = 400
+
+
+def seen(lesson, images: torch.Tensor, **options) -> list[torch.Tensor]:
+    """What smoothgrad sends through the network, image by image, without the first pass that finds the classes."""
+    inputs = []
+
+    def formula(x: torch.Tensor) -> torch.Tensor:
+        inputs.append(x.detach().clone())
+        return x.sum(dim=(2, 3))
+
+    lesson.smoothgrad(PixelFunction(formula), images, 0, batch_size=SAMPLES, **options)
+    return inputs[1:]
+
+
+def gradients(model, image: torch.Tensor, target: int, lesson, **options) -> torch.Tensor:
+    """The gradient at each noisy copy, slowly: the noise is recovered from a run on a network that records."""
+    inputs = []
+
+    def formula(x: torch.Tensor) -> torch.Tensor:
+        inputs.append(x.detach().clone())
+        return x.sum(dim=(2, 3))
+
+    lesson.smoothgrad(PixelFunction(formula), image[None], 0, **options)
+    x = torch.cat(inputs[1:]).requires_grad_()
+    return torch.autograd.grad(model(x)[:, target].sum(), x)[0]
+
+
+@pytest.mark.points(1, exercise="3.1")
+def test_sigma_is_the_level_times_each_images_range(lesson, small_images):
+    copies = seen(lesson, small_images, n_samples=SAMPLES, noise_level=0.2)
+    for image, noisy in zip(small_images, copies, strict=True):
+        sigma = (noisy - image).std().item()
+        assert sigma == pytest.approx(0.2 * (image.max() - image.min()).item(), rel=0.05)
+
+
+@pytest.mark.points(0.5, exercise="3.1")
+def test_sigma_follows_the_level_and_the_range(lesson, small_images):
+    weak, strong = (seen(lesson, small_images[:1], n_samples=20, noise_level=level)[0] for level in (0.1, 0.3))
+    assert_tensor(strong - small_images[0], 3 * (weak - small_images[0]))
+    large = seen(lesson, 10 * small_images[:1] + 7, n_samples=20, noise_level=0.1)[0]
+    assert_tensor(large - 10 * small_images[0] - 7, 10 * (weak - small_images[0]))
+
+
+@pytest.mark.points(0.5, exercise="3.1")
+def test_no_noise_for_a_flat_image_or_level_zero(lesson, small_images):
+    images = torch.cat([torch.full_like(small_images[:1], 5), small_images[:1]])
+    assert torch.equal(seen(lesson, images, n_samples=3)[0], images[:1].expand(3, -1, -1, -1))
+    assert torch.equal(seen(lesson, images, n_samples=3, noise_level=0)[1], images[1:].expand(3, -1, -1, -1))
+
+
+@pytest.mark.points(1, exercise="3.2")
+def test_smoothgrad_is_the_mean_over_its_noisy_copies(lesson, tiny, small_images):
+    found = lesson.smoothgrad(tiny, small_images[1:2], 2, n_samples=7, noise_level=0.5, batch_size=3)
+    expected = gradients(tiny, small_images[1], 2, lesson, n_samples=7, noise_level=0.5, batch_size=3)
+    assert_tensor(found, expected.mean(dim=0, keepdim=True))
+
+
+@pytest.mark.points(1, exercise="3.2")
+def test_squares_are_taken_before_the_mean(lesson, tiny, small_images):
+    options = {"n_samples": 7, "noise_level": 0.5, "batch_size": 3}
+    found = lesson.smoothgrad(tiny, small_images[1:2], 2, statistic="mean_square", **options)
+    expected = gradients(tiny, small_images[1], 2, lesson, **options).square()
+    assert_tensor(found, expected.mean(dim=0, keepdim=True))
+
+
+@pytest.mark.points(1, exercise="3.2")
+def test_images_of_a_batch_do_not_mix(lesson, tiny, small_images):
+    options = {"n_samples": 5, "noise_level": 0.4, "batch_size": 2}
+    singles = [lesson.smoothgrad(tiny, small_images[i : i + 1], i, **options) for i in range(3)]
+    with unchanged(tiny, small_images):
+        assert_tensor(lesson.smoothgrad(tiny, small_images, [0, 1, 2], **options), torch.cat(singles))
+
+
+@pytest.mark.points(1, exercise="3.2")
+def test_size_of_the_chunks_and_no_noise(lesson, tiny, small_images):
+    parts = [lesson.smoothgrad(tiny, small_images, 1, n_samples=6, batch_size=size) for size in (1, 4, 6)]
+    assert_tensor(parts[0], parts[2])
+    assert_tensor(parts[1], parts[2])
+    x = small_images.clone().requires_grad_()
+    (plain,) = torch.autograd.grad(tiny(x)[:, 1].sum(), x)
+    assert_tensor(lesson.smoothgrad(tiny, small_images, 1, n_samples=3, noise_level=0), plain)
+
+
+@pytest.mark.points(1, exercise="3.3")
+def test_mean_and_mean_square(lesson, tiny, small_images):
+    samples = gradients(tiny, small_images[2], 0, lesson, n_samples=5, noise_level=0.3)
+    run = {"n_samples": 5, "noise_level": 0.3}
+    assert_tensor(lesson.smoothgrad(tiny, small_images[2:], 0, **run), samples.mean(dim=0, keepdim=True))
+    found = lesson.smoothgrad(tiny, small_images[2:], 0, statistic="mean_square", **run)
+    assert_tensor(found, samples.square().mean(dim=0, keepdim=True))
+
+
+@pytest.mark.points(1, exercise="3.3")
+def test_variance(lesson, tiny, small_images):
+    samples = gradients(tiny, small_images[2], 0, lesson, n_samples=5, noise_level=0.3)
+    found = lesson.smoothgrad(tiny, small_images[2:], 0, statistic="variance", n_samples=5, noise_level=0.3)
+    assert_tensor(found, samples.var(dim=0, unbiased=False, keepdim=True))
+
+
+@pytest.mark.points(1, exercise="3.3")
+def test_variance_of_a_linear_model_is_zero_and_never_less(lesson):
+    """Its gradient does not move; single precision would leave some -1e-6 on large weights."""
+    weights = torch.linspace(-3000.1, 2000.7, 24).reshape(3, 2, 4)
+    model = PixelFunction(lambda x: (x * weights).sum(dim=(1, 2, 3))[:, None])
+    images = torch.linspace(0, 1, 24).reshape(1, 3, 2, 4)
+    variance = lesson.smoothgrad(model, images, 0, n_samples=7, batch_size=7, statistic="variance")
+    assert (variance >= 0).all()
+    assert (variance <= 1e-5 * weights.square()).all()
+    assert_tensor(lesson.smoothgrad(model, images, 0, n_samples=7), weights[None])
+
+
+@pytest.mark.points(1, exercise="3.4")
+def test_each_mean_is_smoothgrads(lesson, tiny, small_images):
+    image = small_images[:1]
+    found = lesson.running_means(tiny, image, 1, [2, 5, 11], 0.3, seed=4)
+    for count in (2, 5, 11):
+        generator = torch.Generator().manual_seed(4)
+        expected = lesson.smoothgrad(tiny, image, 1, n_samples=count, noise_level=0.3, generator=generator)
+        assert_tensor(found[count], expected)
+
+
+@pytest.mark.points(1, exercise="3.4")
+def test_no_gradient_is_computed_twice(lesson, small_images):
+    copies = []
+
+    def formula(x: torch.Tensor) -> torch.Tensor:
+        if x.requires_grad:
+            copies.append(x.detach().clone())
+        return x.sum(dim=(2, 3))
+
+    lesson.running_means(PixelFunction(formula), small_images[:1], 0, [3, 4, 9], 0.2, seed=0)
+    noisy = torch.cat(copies)
+    assert len(noisy) == 9, f"{len(noisy)} gradients for 9 samples"
+    assert len(noisy.flatten(1).unique(dim=0)) == 9, "the same noise twice"
+
+
+@pytest.mark.points(1, exercise="3.4")
+def test_counts_weigh_the_means(lesson, tiny, small_images):
+    """One sample more hardly moves a mean of twenty."""
+    found = lesson.running_means(tiny, small_images[2:], 0, [20, 21], 0.5, seed=1)
+    samples = gradients(tiny, small_images[2], 0, lesson, n_samples=21, noise_level=0.5,
+                        generator=torch.Generator().manual_seed(1))  # fmt: skip
+    assert sorted(count for count in found if count) == [20, 21]
+    assert_tensor(found[21], samples.mean(dim=0, keepdim=True))

@@ -1,0 +1,155 @@
+"""Exercises of lesson 06, with their points."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import assert_tensor, hook_count, unchanged
+from torch import nn
+
+R = torch.tensor([[3.0, -1.0, 2.0, -4.0, 0.0, 5.0]])
+X = torch.tensor([[1.0, 2.0, -3.0, -1.0, 1.0, 0.0]])
+
+
+def three_units() -> nn.Module:
+    """S = (1, -2, 3) . ReLU(W x): for x = (1, 2) the hidden inputs are (3, 1, -1)."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(2, 3, bias=False), nn.ReLU(), nn.Linear(3, 1, bias=False)).eval()
+    model[1].weight = nn.Parameter(torch.tensor([[1.0, 1.0], [1.0, 0.0], [1.0, -1.0]]))
+    model[3].weight = nn.Parameter(torch.tensor([[1.0, -2.0, 3.0]]))
+    return model
+
+
+IMAGE = torch.tensor([1.0, 2.0]).reshape(1, 1, 1, 2)
+
+
+def deep(inplace: bool = False, shared: bool = False) -> nn.Module:
+    """Two ReLUs between three convolutions, float64; `shared`: one and the same ReLU twice."""
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        first, second = nn.ReLU(inplace=inplace), nn.ReLU(inplace=inplace)
+        model = nn.Sequential(nn.Conv2d(3, 4, 3), first, nn.Conv2d(4, 4, 3), first if shared else second,
+                              nn.Conv2d(4, 3, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())  # fmt: skip
+    return model.double().eval()
+
+
+def slow_guided(model: nn.Module, images: torch.Tensor, target: int) -> torch.Tensor:
+    """Guided backpropagation through deep(), layer by layer, each piece with autograd and each ReLU by hand."""
+    inputs = [images]
+    with torch.no_grad():
+        for layer in model:
+            inputs.append(layer(inputs[-1].clone()))
+    signal = torch.zeros_like(inputs[-1])
+    signal[:, target] = 1
+    for layer, x in reversed(list(zip(model, inputs[:-1], strict=True))):
+        if isinstance(layer, nn.ReLU):
+            signal = torch.where((signal > 0) & (x > 0), signal, 0)
+        else:
+            x = x.clone().requires_grad_()
+            (signal,) = torch.autograd.grad(layer(x), x, signal)
+    return signal
+
+
+@pytest.mark.points(1, exercise="6.1")
+def test_deconvnet_rule(lesson):
+    assert_tensor(lesson.deconvnet_rule(R, X), torch.tensor([[3.0, 0, 2, 0, 0, 5]]))
+
+
+@pytest.mark.points(1, exercise="6.1")
+def test_guided_rule(lesson):
+    assert_tensor(lesson.guided_rule(R, X), torch.tensor([[3.0, 0, 0, 0, 0, 0]]))
+
+
+@pytest.mark.points(1, exercise="6.1")
+def test_rules_leave_their_arguments_and_keep_the_signal(lesson):
+    signal, x = torch.linspace(-2, 2, 12).reshape(1, 3, 2, 2), torch.linspace(3, -3, 12).reshape(1, 3, 2, 2).cos()
+    before = signal.clone(), x.clone()
+    guided, deconvnet = lesson.guided_rule(signal, x), lesson.deconvnet_rule(signal, x)
+    assert torch.equal(signal, before[0])
+    assert torch.equal(x, before[1])
+    assert_tensor(deconvnet, signal.clamp(min=0))
+    assert_tensor(guided, torch.where(x > 0, signal.clamp(min=0), 0))
+    assert_tensor(lesson.guided_rule(10 * signal, 7 * x), 10 * guided)
+
+
+@pytest.mark.points(1, exercise="6.2")
+def test_guided_by_hand(lesson):
+    """The signals (1, -2, 3) meet the gates (open, open, closed): 1 is left, times the first row of W."""
+    assert_tensor(lesson.guided_backpropagation(three_units(), IMAGE, 0), torch.ones(1, 1, 1, 2))
+
+
+@pytest.mark.points(1, exercise="6.2")
+def test_guided_through_two_layers(lesson, small_images):
+    found = lesson.guided_backpropagation(deep(), small_images, 1)
+    assert_tensor(found, slow_guided(deep(), small_images, 1))
+    x = small_images.clone().requires_grad_()
+    (plain,) = torch.autograd.grad(deep()(x)[:, 1].sum(), x)
+    assert not torch.allclose(found, plain)
+
+
+@pytest.mark.points(1, exercise="6.2")
+def test_guided_in_place_and_shared(lesson, small_images):
+    expected = slow_guided(deep(), small_images, 2)
+    for inplace, shared in ((True, False), (False, True), (True, True)):
+        assert_tensor(lesson.guided_backpropagation(deep(inplace, shared), small_images, 2), expected)
+
+
+@pytest.mark.points(1, exercise="6.2")
+def test_no_hook_is_left_and_no_image_mixed(lesson, small_images):
+    model = deep(inplace=True)
+    singles = torch.cat([lesson.guided_backpropagation(model, small_images[i : i + 1], i) for i in range(3)])
+    with unchanged(model, small_images):
+        assert_tensor(lesson.guided_backpropagation(model, small_images, [0, 1, 2]), singles)
+    assert hook_count(model) == 0
+    x = small_images.clone().requires_grad_()
+    (after,) = torch.autograd.grad(model(x)[:, 1].sum(), x)
+    y = small_images.clone().requires_grad_()
+    (plain,) = torch.autograd.grad(deep()(y)[:, 1].sum(), y)
+    assert_tensor(after, plain)
+
+
+class Functional(nn.Module):
+    """A ReLU module, then an activation given as a function."""
+
+    def __init__(self, activation) -> None:
+        super().__init__()
+        self.conv1, self.relu, self.conv2 = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3)
+        self.activation = activation
+        self.double().eval()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.activation(self.conv2(self.relu(self.conv1(images)))).sum(dim=(2, 3))
+
+
+@pytest.mark.points(1, exercise="6.3")
+def test_functional_activations_are_refused(lesson, small_images):
+    for activation, name in ((F.relu, "Relu"), (torch.sigmoid, None), (F.elu, "Elu"), (F.silu, "Silu")):
+        model = Functional(activation)
+        if name:
+            with pytest.raises(ValueError, match=name):
+                lesson.guided_backpropagation(model, small_images, 0)
+        else:  # not on the list of activations
+            lesson.guided_backpropagation(model, small_images, 0)
+
+
+@pytest.mark.points(1, exercise="6.3")
+def test_the_message_counts(lesson, small_images):
+    model = Functional(lambda x: F.relu(F.relu(F.silu(x)) - 0.1))
+    with pytest.raises(ValueError, match=r"Relu \(2 times\)") as error:
+        lesson.deconvnet(model, small_images, 0)
+    assert "Silu (1 times)" in str(error.value)
+    assert "None" not in str(error.value)
+
+
+@pytest.mark.points(1, exercise="6.3")
+def test_networks_of_relu_modules_are_accepted(lesson, small_images, tiny):
+    for model in (deep(), deep(inplace=True, shared=True), tiny):
+        for method in (lesson.guided_backpropagation, lesson.deconvnet):
+            assert method(model, small_images, 0).shape == small_images.shape
+
+
+@pytest.mark.points(1, exercise="6.3")
+def test_networks_without_any_relu_are_refused(lesson, small_images):
+    model = nn.Sequential(nn.Conv2d(3, 2, 7), nn.Flatten(), nn.Linear(6, 2)).double().eval()
+    with pytest.raises(ValueError, match=r"no nn\.ReLU"):
+        lesson.guided_backpropagation(model, small_images, 0)
+    with pytest.raises(ValueError, match=r"Hardtanh \(1 times\)"):
+        lesson.guided_backpropagation(Functional(F.relu6), small_images, 0)
