@@ -1877,7 +1877,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     figures["moved.png"], moved = figure_moved(model, first, target)
     biased = biased_network()
     figures["cue.png"], shares = figure_cue(biased)
-    figures["masking.png"], masked = figure_masking(model, images, labels, masking_methods())
+    figures["masking.png"], masked = figure_masking(model, images[:3], labels[:3], masking_methods())
     print_table(["Grad-CAM of a changed picture", "value"], [[*row] for row in moved.items()])
     print_table(["pictures", "", "share"], cue_table(biased))
     print_table(["tagged wombats", "of Grad-CAM", "of IG, net", "of the area"], shares)
