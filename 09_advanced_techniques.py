@@ -1907,8 +1907,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 # 4. Four of 255 colour steps move Grad-CAM from 12 % to 86 % in a corner of the picture; the dog stays a dog, at 0.99.
 # 5. A tag on every picture of one class makes a network that sees only the tag. Grad-CAM shows it: 28 % of the map on
 #    3 % of the picture. The picture of Integrated Gradients does not; its shares, summed over the tag, do (154 %).
-# 6. Masking what a map marks lowers the answer faster than masking at random, for most maps and amounts (not the gradient at 40 %); the map that
-#    looks best need not win (masking.png). Saliency asks, masking answers.
+# 6. Masking what a map marks lowers the answer faster than masking at random, for most maps and amounts; not the
+#    gradient's squares at 40 %. The map that looks best need not win (masking.png). Saliency asks, masking answers.
 
 # %% tags=["active-py"]
 if __name__ == "__main__":
