@@ -1102,11 +1102,6 @@ def difference(rows: Sequence[Row], metric: str, first: str, second: str) -> Est
     return bootstrap([a[subject] - b[subject] for subject in a if subject in b])
 
 
-def top_two_random(stage: str) -> bool:
-    """The stage at which the network's two highest stages are random."""
-    return stage.startswith("2 ")
-
-
 def rank_agreement(rows: Sequence[Row], methods: Sequence[str]) -> Estimate:
     """Spearman, picture by picture, between the methods' order by insertion and by deletion."""
     methods = [method for method in methods if method not in CONTROLS]

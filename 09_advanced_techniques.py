@@ -1502,7 +1502,9 @@ def move_map(
     No colour moves by more than `colour_steps` of 255; the probability of the target is held up.
     Paper: Ghorbani et al. 2019, arXiv:1710.10547, algorithm 1, with Grad-CAM in place of the gradient.
     """
-    limit = colour_steps / 255 / torch.tensor(IMAGENET_STD).to(image)[:, None, None]
+    mean, std = (torch.tensor(values).to(image)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+    limit = colour_steps / 255 / std
+    low, high = (image - limit).clamp(min=-mean / std), (image + limit).clamp(max=(1 - mean) / std)      # real colours
     A, dA = lesson_05.activations_and_gradient(model, image, target, None)
     alpha = dA.mean(dim=(2, 3), keepdim=True)
     inside = F.adaptive_avg_pool2d(where[None].to(image), A.shape[-2:])[0]            # (h, w), 1 inside
@@ -1516,7 +1518,7 @@ def move_map(
         map = (alpha * outputs[0]).sum(dim=1).relu()                   # (1, h, w): Grad-CAM, the weights held
         goal = (map * inside).sum() / (map.sum() + 1e-9) - 0.5 * (before - log_p).relu()
         (gradient,) = torch.autograd.grad(goal, x)
-        x = (x.detach() + limit / 8 * gradient.sign()).clamp(image - limit, image + limit)
+        x = (x.detach() + limit / 8 * gradient.sign()).clamp(low, high)
     return x.detach()
 
 

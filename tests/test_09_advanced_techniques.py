@@ -1130,6 +1130,9 @@ def test_the_map_moves_the_answer_stays(squeezenet, photos):
         moved = lesson.move_map(squeezenet, image, 235, where)
     std = torch.tensor(lesson.IMAGENET_STD)[:, None, None]
     assert ((moved - image).abs() * std * 255).max() <= 4 + 1e-3
+    colours = moved * std + torch.tensor(lesson.IMAGENET_MEAN)[:, None, None]
+    assert colours.min() > -1e-5
+    assert colours.max() < 1 + 1e-5
     share = [lesson.lesson_08.energy_pointing_game(lesson.lesson_05.grad_cam(squeezenet, x, 235)[0], where)
              for x in (image, moved)]  # fmt: skip
     assert share[1] > 3 * share[0]
