@@ -51,7 +51,7 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from PIL import Image, ImageChops, ImageFilter, ImageOps
 from scipy.ndimage import gaussian_filter
-from scipy.stats import spearmanr
+from scipy.stats import rankdata, spearmanr
 from skimage.filters import sobel
 from skimage.metrics import structural_similarity
 from torch import Tensor, nn
@@ -1051,7 +1051,7 @@ METRICS = {
     "scene_pointing": ("pointing, scenes", 1),
     "boxes_energy": ("energy, boxes", 1),
     "boxes_pointing": ("pointing, boxes", 1),
-    "human": ("human agreement", 1),
+    "human": ("agreement: people or boxes", 1),
     "grid": ("grid", 1),
     "contrast": ("likeness of classes", -1),
     "spearman_abs": ("likeness when random", -1),
@@ -1268,17 +1268,18 @@ def figure_scores(table: dict[str, dict[str, Estimate]], methods: Sequence[str])
         better, leading = METRICS[metric][1], leaders(row, METRICS[metric][1])
         means = np.array([better * row[method].mean for method in methods])
         known = ~np.isnan(means)
-        shades[known, column] = means[known].argsort().argsort() / max(1, known.sum() - 1)
+        shades[known, column] = (rankdata(means[known]) - 1) / max(1, known.sum() - 1)           # ties: one shade
         for i, method in enumerate(methods):
             weight = "bold" if method in leading else "normal"
-            text = f"{row[method].mean:.2f}" if row[method].n else "-"
+            few = "" if row[method].n >= 2 else "*"
+            text = f"{row[method].mean:.2f}{few}" if row[method].n else "-"
             axis.text(column, i, text, ha="center", va="center", fontsize=8, weight=weight)
     axis.imshow(shades, cmap="Greens", vmin=0, vmax=2, aspect="auto")
     titles = [f"{METRICS[metric][0]}\n({'higher' if METRICS[metric][1] > 0 else 'lower'})" for metric in table]
     axis.set_xticks(range(len(table)), titles, rotation=45, ha="left", fontsize=8)
     axis.xaxis.tick_top()
     axis.set_yticks(range(len(methods)), [f"({m})" if m in CONTROLS else m for m in methods], fontsize=9)
-    figure.suptitle("Means; shade: rank within the column; bold: not to be told apart from the best method")
+    figure.suptitle("Means; shade: rank in the column; bold: not to be told apart from the best; *: one picture, unranked")
     return figure
 
 
