@@ -1279,7 +1279,7 @@ def figure_scores(table: dict[str, dict[str, Estimate]], methods: Sequence[str])
     axis.set_xticks(range(len(table)), titles, rotation=45, ha="left", fontsize=8)
     axis.xaxis.tick_top()
     axis.set_yticks(range(len(methods)), [f"({m})" if m in CONTROLS else m for m in methods], fontsize=9)
-    figure.suptitle("Means; shade: rank in the column; bold: not to be told apart from the best; *: one picture, unranked")
+    figure.suptitle("Means; shade: rank in the column; bold: not told apart from the best; *: one picture, unranked")
     return figure
 
 
