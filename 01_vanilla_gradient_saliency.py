@@ -1,98 +1,98 @@
 # %% [markdown]
 # # 01 Vanilla gradient: which pixels is a class score sensitive to?
 #
-# A network looks at a photograph and answers "German shepherd, 98 %". The oldest question one can put to
-# it costs a single backward pass: *if I changed this pixel a little, how much would the score change?*
+# A network looks at a photograph and answers "macaw". The oldest question one can ask it: *if I changed this pixel a
+# little, how much would the score change?* One backward pass answers it for all 150,528 numbers of the picture at once.
 #
 # **After this lesson you can**
 #
-# 1. compute the gradient of a class score with respect to the pixels, for a batch, without leaving traces;
-# 2. turn the signed (3, H, W) gradient into Simonyan's map and say what the reduction throws away;
-# 3. explain why the score is the logit and not the softmax probability;
-# 4. check a gradient with finite differences;
-# 5. say what the picture does not show.
+# 1. compute the gradient of a class score for a batch of pictures, and leave no trace;
+# 2. turn it into Simonyan's map, and say what is lost on the way;
+# 3. say why we explain the logit and not the probability;
+# 4. check a gradient with nothing but forward passes;
+# 5. say what the map does not show.
 #
 # **Level** beginner. **Before it** the chain rule and basic PyTorch.
 # **Paper** Simonyan, Vedaldi, Zisserman, *Deep Inside Convolutional Networks*, 2013, arXiv:1312.6034, section 3.
 
 # %%
-r"""Vanilla gradient saliency: which pixels is a class score sensitive to?
-
-Run `python 01_vanilla_gradient_saliency.py` (seconds on a CPU). Writes maps.png, saturation.png,
-max_or_sum.png and gradient_flow.png to outputs/01_vanilla_gradient_saliency/.
-"""
+r"""Vanilla gradient saliency. Run `python 01_vanilla_gradient_saliency.py`; --help lists the options."""
 
 from __future__ import annotations
-
-import sys
-from collections.abc import Sequence
-from contextlib import ExitStack
 
 import matplotlib.pyplot as plt
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from utils import (
-    channel_reduce,
-    check_inputs,
-    color_scale,
-    correlation,
-    describe_targets,
-    displayable,
-    lesson_images,
-    lesson_model,
-    lesson_parser,
-    lesson_target,
-    print_table,
-    recorded_output,
-    run_lesson,
-    save_figures,
-    show_map,
-    show_photo,
-    target_indices,
-    target_logits,
-)
+from course.checks import Target, check_inputs, target_indices, target_logits
+from course.figures import map_grid
+from course.lesson import print_table, start
+from course.probes import correlation, randomized, with_noise
+from utils import channel_reduce
 
 # %% [markdown]
-# ## The idea
+# ## A picture of the idea
 #
-# A network is a function from pixels to one score per class. Near one photograph that function is almost
-# a plane, and the plane's slope says, pixel by pixel, how fast the score rises or falls. A large slope means
-# "sensitive here". Whether the pixel *contributed* to the score is another question, which lesson 02 asks.
-#
+# Think of a picture with a single pixel. The score is a curve over the pixel's value. The gradient is the slope of the
+# curve *at the place where we stand*. On the left the slope is 1: the score is sensitive. On the right it is 0,
+# although the pixel has raised the score from 0 to 1 on its way there.
+
+
+# %%
+def figure_idea() -> Figure:
+    """The score of a picture with one pixel, and its tangent at two places."""
+    x = torch.linspace(0, 3, 200)
+    figure, axis = plt.subplots(figsize=(6.5, 3.4), layout="constrained")
+    axis.plot(x, 1 - torch.relu(1 - x), color="black", lw=2, label="score")
+    for at, slope, meaning in ((0.5, 1.0, "slope 1: sensitive"), (2.2, 0.0, "slope 0: not sensitive here")):
+        near, height = torch.tensor([at - 0.4, at + 0.4]), min(at, 1.0)
+        axis.plot(near, height + slope * (near - at), lw=6, alpha=0.5, label=meaning)
+        axis.plot(at, height, "o", color="black")
+    axis.set(xlabel="value of the pixel", ylabel="score of the class", ylim=(0, 1.3))
+    axis.legend(fontsize=9, loc="lower right")
+    return figure
+
+
+if __name__ == "__main__":
+    lesson = start("01_vanilla_gradient_saliency", "Which pixels is a class score sensitive to?",
+                   images=["bird.jpg", "cat.jpg", "dog.jpg"])  # fmt: skip
+    model, images, targets = lesson.model, lesson.images, lesson.targets
+    lesson.show(figure_idea(), "idea")
+
+# %% [markdown]
 # ## The formula
 #
+# A real picture has 150,528 values, and the score is a surface over all of them. Close to one picture the surface is
+# almost flat, like a tilted plane. The tilt of the plane, one number for each value of the picture, is the gradient:
+#
 # $$S_c(x') \approx S_c(x) + w \cdot (x' - x), \qquad w = \left.\frac{\partial S_c}{\partial x}\right|_{x}
-# \quad\text{(Simonyan et al., eq. 3-4)}, \qquad M_{ij} = \max_k |w_{kij}|$$
+# \quad\text{(Simonyan et al., eq. 3-4)}$$
 #
 # | symbol | meaning | shape |
 # | --- | --- | --- |
 # | $x$ | the preprocessed photograph | (3, H, W) |
-# | $S_c$ | the logit of class $c$, before the softmax | a number |
-# | $w$ | the signed gradient | (3, H, W) |
-# | $M$ | the saliency map: the largest of the three channels | (H, W) |
-
-# %% [markdown]
-# ## Step 1: the signed gradient
+# | $S_c$ | the logit of class $c$: the score before the softmax | a number |
+# | $w$ | the gradient, with its sign | (3, H, W) |
 #
-# Four decisions are hidden in these few lines. `torch.autograd.grad` returns the gradient and writes nothing into any
-# `.grad`, which `.backward()` would. The scores of a batch are summed first: no image influences another's score, so
-# the gradient of the sum holds each image's own gradient. The input is a copy, so the caller's tensor does not start
-# to require grad. And the two decorators make it work inside the caller's `torch.no_grad()` or
-# `torch.inference_mode()`.
+# ## The method
+#
+# Three lines. The input is copied, so that your own tensor stays as it is. The scores of a batch are added up first: no
+# picture changes another one's score, so the gradient of the sum holds the gradient of each. `torch.autograd.grad`
+# returns the gradient and writes nothing into `.grad`, which `.backward()` would. The two lines above the function make
+# it work inside your `torch.no_grad()` as well.
 
 
 # %%
 @torch.inference_mode(False)
 @torch.enable_grad()
-def vanilla_gradient(model: nn.Module, images: Tensor, target: int | Sequence[int] | Tensor | None = None) -> Tensor:
+def vanilla_gradient(model: nn.Module, images: Tensor, target: Target = None) -> Tensor:
     """The slope of a class score at each pixel.
 
     Args:
         model: classifier in eval mode, (B, 3, H, W) -> logits (B, K).
         images: normalised images, (B, 3, H, W), float. Left as they are.
-        target: None (each image's top class), one class index for all, or one an image.
+        target: None (each image's top class), one class index for all, or one per image.
 
     Returns:
         (B, 3, H, W), signed, detached: logit units per unit of normalised input.
@@ -111,18 +111,66 @@ def vanilla_gradient(model: nn.Module, images: Tensor, target: int | Sequence[in
     return w
 
 
+# %%
+if __name__ == "__main__":
+    w = vanilla_gradient(model, images, targets)
+    print(f"gradient of {len(images)} images: {tuple(w.shape)}, from {w.min():.3f} to {w.max():.3f}")
+
 # %% [markdown]
-# ## Step 2: Simonyan's map
+# ## A check you can break
 #
-# A colour picture has three gradients at each place. The paper keeps the largest absolute value. The sum of the
-# absolute values is just as common. Both lose the sign: a pixel that speaks against the class looks like one
-# that speaks for it.
+# A slope predicts what a small step does. So we take a small step along the gradient, one back, and measure. Two
+# forward passes are enough, and no backward pass takes part. As a reference we also walk in a random direction: in
+# 150,528 dimensions it is nearly at a right angle to the gradient, and the score hardly moves.
 
 
 # %%
-def saliency_map(
-    model: nn.Module, images: Tensor, target: int | Sequence[int] | Tensor | None = None, *, reduce: str = "max"
+def measured_slope(
+    model: nn.Module, images: Tensor, direction: Tensor, target: Target = None, *, step: float = 0.005
 ) -> Tensor:
+    """How fast the score really grows along a direction, by central differences.
+
+    Args:
+        model, images, target: as in vanilla_gradient.
+        direction: (B, 3, H, W), of any length but 0; only where it points counts.
+        step: how far to walk each way, in units of normalised input.
+
+    Returns:
+        (B,), in logits per unit of length.
+    """
+    check_inputs(model, images)
+    with torch.no_grad():
+        target = target_indices(target, model(images))                 # a step must not change the question
+        # BEGIN SOLUTION 1.4
+        unit = direction / direction.flatten(1).norm(dim=1)[:, None, None, None]
+        ahead = target_logits(model(images + step * unit), target)
+        behind = target_logits(model(images - step * unit), target)
+        return (ahead - behind) / (2 * step)
+        # END SOLUTION
+
+
+if __name__ == "__main__":
+    predicted = w.flatten(1).norm(dim=1)                               # the slope along w / |w| is |w|
+    measured = measured_slope(model, images, w, targets)
+    random = torch.randn(images.shape, generator=torch.Generator().manual_seed(lesson.seed)).to(images)
+    elsewhere = measured_slope(model, images, random, targets)
+    rows = zip(lesson.names, lesson.titles, *(x.tolist() for x in (predicted, measured, elsewhere)), strict=True)
+    print_table(["image", "class", "predicted slope", "measured", "in a random direction"], list(rows))
+    assert torch.allclose(measured, predicted, rtol=0.1), "the gradient does not predict the change of the score"
+
+# %% [markdown]
+# ## From the gradient to a map
+#
+# A colour picture has three slopes at each place. Simonyan et al. keep the largest absolute value:
+#
+# $$M_{ij} = \max_k |w_{kij}| \qquad\text{(section 3.1)}$$
+#
+# The sum of the absolute values is just as common. Both lose the sign: a pixel that speaks against the class looks like
+# one that speaks for it.
+
+
+# %%
+def saliency_map(model: nn.Module, images: Tensor, target: Target = None, *, reduce: str = "max") -> Tensor:
     """Simonyan's image-specific class saliency map.
 
     Args:
@@ -144,43 +192,37 @@ def saliency_map(
     # END SOLUTION
 
 
-# %% [markdown]
-# ## Step 3: a sanity check you can break
-#
-# A derivative predicts a small change. Walk a little along the gradient and back, and compare the measured slope
-# with the predicted one. Replace `vanilla_gradient` by anything else and the check fails.
-
-
 # %%
-def check_slope(model: nn.Module, images: Tensor, target: Tensor, step: float = 0.005) -> tuple[Tensor, Tensor]:
-    """Predicted and measured slope along the gradient's own direction, both (B,), in logits per unit length."""
-    w = vanilla_gradient(model, images, target)
-    length = w.flatten(1).norm(dim=1)                                  # the slope along w / |w| is |w|
-    direction = w / length.clamp(min=1e-12)[:, None, None, None]
-    with torch.no_grad():
-        ahead = target_logits(model(images + step * direction), target)
-        behind = target_logits(model(images - step * direction), target)
-    measured = (ahead - behind) / (2 * step)
-    assert torch.allclose(measured, length, rtol=0.1), "the gradient does not predict the change of the score"
-    return length, measured
-
+if __name__ == "__main__":
+    maps = saliency_map(model, images, targets)
+    columns = {"signed: sum over RGB": channel_reduce(w, "sum"), "max over RGB of |gradient|": maps, "overlay": maps}
+    shown = map_grid(images, columns, overlay=["overlay"], titles=lesson.titles, heading="Vanilla gradient")
+    lesson.show(shown, "maps")
+    both = correlation(maps, saliency_map(model, images, targets, reduce="sum"))
+    noise = channel_reduce(random), channel_reduce(random, "sum_abs")
+    print(f"max against sum over channels: r = {both:.3f}; for white noise {correlation(*noise):.3f}")
 
 # %% [markdown]
-# ## Step 4: logit or softmax?
+# Does it matter whether one takes the maximum or the sum? Hardly: the two maps nearly agree, more than they would for
+# noise, because the three slopes at a place rise and fall together.
 #
-# The probability $p_c$ also grows when another class loses:
+# ## Logit or probability?
 #
-# $$\frac{\partial p_c}{\partial x} = p_c \left( \frac{\partial S_c}{\partial x}
-# - \sum_k p_k \frac{\partial S_k}{\partial x} \right)$$
+# The probability of a class also grows when another class loses. Its gradient is the *difference* between the class and
+# its rivals, times a factor that says how open the race still is:
 #
-# When the network is certain, $p_c \to 1$, the bracket goes to zero, and the map fades for exactly those images
-# that the network knows best. That is why every method of this course explains the logit.
+# $$\frac{\partial p_c}{\partial x} = p_c\,(1 - p_c) \left( \frac{\partial S_c}{\partial x}
+# - \sum_{k \ne c} q_k \frac{\partial S_k}{\partial x} \right), \qquad q_k = \frac{p_k}{1 - p_c}$$
+#
+# The factor $p_c (1 - p_c)$ goes to 0 when the network is certain: the map fades for exactly those pictures that the
+# network knows best. The bracket is another question: not "what raises the macaw's score" but "what raises it *more
+# than its rivals'*", a contrast. This course explains the logit.
 
 
 # %%
 @torch.inference_mode(False)
 @torch.enable_grad()
-def softmax_gradient(model: nn.Module, images: Tensor, target: int | Sequence[int] | Tensor | None = None) -> Tensor:
+def softmax_gradient(model: nn.Module, images: Tensor, target: Target = None) -> Tensor:
     """The gradient of the softmax probability, for comparison only: it vanishes where the network is certain.
 
     Args, Returns and Raises as in vanilla_gradient, in probability instead of logit units.
@@ -195,154 +237,101 @@ def softmax_gradient(model: nn.Module, images: Tensor, target: int | Sequence[in
     return gradient
 
 
+# %%
+if __name__ == "__main__":
+    p = softmax_gradient(model, images, targets)
+    rows = [
+        [name, title, *(x.norm().item() for x in (of_logit, of_p)), correlation(of_logit, of_p)]
+        for name, title, of_logit, of_p in zip(lesson.names, lesson.titles, w, p, strict=True)
+    ]
+    print_table(["image", "class", "|gradient of the logit|", "of the probability", "r of the two"], rows)
+    columns = {"of the logit": maps, "of the probability": channel_reduce(p)}
+    shown = map_grid(images, columns, titles=lesson.titles, heading="The same places, another size: |gradient|")
+    lesson.show(shown, "softmax")
+
 # %% [markdown]
-# ## Step 5: how the gradient flows
+# On its own scale the map of the probability looks much like that of the logit, above all for a certain network. Look
+# at the colour bars: its values are smaller by the factor $p_c (1 - p_c)$. The cat's differ most, because the network
+# hesitates there, and its rivals have gradients of their own.
 #
-# On its way from the logit to the pixels the gradient passes every layer. Recording what each stage returns lets
-# us differentiate with respect to it, and see whether the signal grows, shrinks or dies on the way.
-
-
-# %%
-@torch.enable_grad()
-def gradient_flow(model: nn.Module, image: Tensor, target: int | None = None) -> dict[str, float]:
-    """Root mean square of dS_c / d(output) at every top-level stage of the network that has a spatial output.
-
-    Args:
-        model: classifier in eval mode.
-        image: one image, (1, 3, H, W).
-        target: class index; None is the top class.
-
-    Returns:
-        Stage name -> RMS gradient, from the pixels to the last stage.
-    """
-    check_inputs(model, image)
-    stages = getattr(model, "features", model).named_children()  # the stages of torchvision's networks
-    x = image.detach().clone().requires_grad_()
-    with ExitStack() as hooks:
-        records = {
-            name: hooks.enter_context(recorded_output(stage))
-            for name, stage in stages
-            if not isinstance(stage, nn.Identity)  # a folded batch norm
-        }
-        score = target_logits(model(x), target)
-    outputs = {name: record[0] for name, record in records.items() if len(record) == 1 and record[0].ndim == 4}
-    # BEGIN SOLUTION 1.4
-    gradients = torch.autograd.grad(score.sum(), [x, *outputs.values()])
-    sizes = [gradient.square().mean().sqrt().item() for gradient in gradients]
-    # END SOLUTION
-    return dict(zip(["pixels", *outputs], sizes, strict=True))
-
-
-# %% [markdown]
-# ## The pictures
+# ## Two networks, one picture
 #
-# Signed data gets a diverging colour map centred on 0; non-negative data a sequential one. The colour scale of
-# every panel ends at the 99.5th percentile of the absolute values, or a handful of pixels would leave the rest
-# black.
-
+# Another network gives another map. The number above it is its correlation with the first network's map. The reference
+# is a network that has learnt nothing: the same layers with random weights.
 
 # %%
-def figure_maps(model: nn.Module, images: Tensor, target: int | None = None) -> Figure:
-    """Photo, signed gradient (summed over channels), Simonyan's map and overlay; one row an image."""
-    titles = describe_targets(model, images, target)
-    signed = channel_reduce(vanilla_gradient(model, images, target), "sum")
-    maps = saliency_map(model, images, target)
-    figure, axes = plt.subplots(len(images), 4, figsize=(13, 3.3 * len(images)), squeeze=False, layout="constrained")
-    for row, photo, title, gradient, map in zip(axes, displayable(images), titles, signed, maps, strict=True):
-        show_photo(row[0], photo, title)
-        show_map(row[1], gradient, title="signed gradient (sum over RGB)")
-        show_map(row[2], map, title="max over RGB of |gradient|")
-        show_map(row[3], map, title="overlay", photo=photo)
-    figure.suptitle("Vanilla gradient of the top class's logit" if target is None else "Vanilla gradient of one logit")
-    return figure
-
-
-def figure_saturation(model: nn.Module, images: Tensor, target: int | None = None) -> Figure:
-    """Gradient of the logit, and of the softmax probability on the same and on its own scale; one row an image."""
-    titles = describe_targets(model, images, target)
-    logit_maps = saliency_map(model, images, target)
-    softmax_maps = channel_reduce(softmax_gradient(model, images, target))
-    figure, axes = plt.subplots(len(images), 4, figsize=(13, 3.3 * len(images)), squeeze=False, layout="constrained")
-    for row, photo, title, logit, softmax in zip(
-        axes, displayable(images), titles, logit_maps, softmax_maps, strict=True
-    ):
-        show_photo(row[0], photo, title)
-        show_map(row[1], logit, title=f"of the logit, largest {logit.max():.2g}")
-        show_map(row[2], softmax, color_scale(logit), "of the softmax, on the logit's scale")
-        show_map(row[3], softmax, title=f"of the softmax, largest {softmax.max():.2g}")
-    figure.suptitle("|gradient| of the logit and of the softmax probability (max over RGB)")
-    return figure
-
-
-def figure_max_or_sum(model: nn.Module, image: Tensor, target: int | None = None) -> Figure:
-    """The two reductions over channels of one image, and their pixels against each other."""
-    largest = saliency_map(model, image, target)[0]
-    total = saliency_map(model, image, target, reduce="sum")[0]
-    figure, axes = plt.subplots(1, 3, figsize=(11.5, 3.6), layout="constrained")
-    show_map(axes[0], largest, title="max over RGB")
-    show_map(axes[1], total, title="sum over RGB")
-    axes[2].scatter(largest.flatten().cpu(), total.flatten().cpu(), s=1, alpha=0.2)
-    axes[2].axline((0, 0), slope=1, color="grey", lw=1, label="sum = max: one channel has it all")
-    axes[2].axline((0, 0), slope=3, color="black", lw=1, label="sum = 3 max: all three are equal")
-    axes[2].set(xlabel="max", ylabel="sum", title=f"correlation {correlation(largest, total):.3f}")
-    axes[2].legend(fontsize=8)
-    figure.suptitle(f"{describe_targets(model, image, target)[0]}: does the reduction matter?")
-    return figure
-
-
-def figure_gradient_flow(flow: dict[str, float], title: str) -> Figure:
-    """RMS gradient at each stage as a bar plot on a logarithmic axis, pixels first."""
-    figure, axis = plt.subplots(figsize=(8, 3.4), layout="constrained")
-    axis.bar(list(flow), list(flow.values()))
-    axis.set(yscale="log", ylabel="RMS of dS/d(output)", xlabel="stage, from the input to the last one")
-    axis.set_title(f"{title}: the gradient on its way back to the pixels", fontsize=10)
-    return figure
-
-
-# %%
-def options():
-    """The command line of this lesson."""
-    summary = "Vanilla gradient saliency: which pixels is a class score sensitive to?"
-    return lesson_parser("01_vanilla_gradient_saliency", summary, ["dog.jpg", "cat.jpg", "bird.jpg"])
-
-
-# %% tags=["active-ipynb"]
-# args = options().parse_args([])
-# model = lesson_model(args)
-# names, images = lesson_images(args)
-# figure = figure_maps(model, images)
-
-# %% tags=["active-ipynb"]
-# figure = figure_saturation(model, images)
-
-# %% tags=["active-ipynb"]
-# figure = figure_max_or_sum(model, images[:1])
-
-# %% tags=["active-ipynb"]
-# figure = figure_gradient_flow(gradient_flow(model, images[:1]), names[0])
+if __name__ == "__main__":
+    others = {lesson.other_name: lesson.other_model, "random weights": randomized(model, seed=lesson.seed)}
+    columns, notes = {lesson.model_name: maps}, {}
+    for name, network in others.items():
+        columns[name] = saliency_map(network, images, targets)
+        notes[name] = [f"r = {correlation(*pair):.2f}" for pair in zip(maps, columns[name], strict=True)]
+    titles = [title.rsplit(" ", 1)[0] for title in lesson.titles]      # probabilities differ between networks
+    lesson.show(map_grid(images, columns, titles=titles, notes=notes, heading="The same class"), "networks")
 
 # %% [markdown]
+# ## Why not scale each map to [0, 1]?
+#
+# Because a scaled map always looks equally strong. Whatever the network found, the brightest pixel becomes 1. Below all
+# maps share one scale: now one sees that the score of one picture reacts more than that of another. Whoever compares
+# pictures, classes or networks needs *one* scale, or at least the numbers beside the colours.
+
+# %%
+if __name__ == "__main__":
+    same = map_grid(images, {"max over RGB of |gradient|": maps}, scale="all", titles=lesson.titles, heading="Gradient")
+    lesson.show(same, "one_scale")
+
+# %% [markdown]
+# ## Are saliency maps causal?
+#
+# No. A map is computed from a network's slopes, and says nothing about what *would happen* without some pixels. That is
+# an experiment, and it needs a control. Replace the tenth of the pixels that the map ranks highest by the mean colour.
+# Then replace as many at random, and compare.
+
+
+# %%
+def without(images: Tensor, maps: Tensor, share: float = 0.1) -> Tensor:
+    """The images with the highest `share` of each map's pixels set to 0, the mean colour."""
+    limits = maps.flatten(1).quantile(1 - share, dim=1)[:, None, None]
+    return images * (maps < limits)[:, None]
+
+
+if __name__ == "__main__":
+    with torch.no_grad():
+        probabilities = [
+            target_logits(model(pictures).softmax(dim=1), targets).tolist()
+            for pictures in (images, without(images, maps), without(images, random[:, 0]))
+        ]
+    print_table(["image", "class", "p", "p without the map's tenth", "p without a random tenth"],
+                list(zip(lesson.names, lesson.titles, *probabilities, strict=True)))  # fmt: skip
+
+# %% [markdown]
+# With ResNet-50 the macaw's probability falls to 0.35 without the map's tenth, and not at all without a random one:
+# here the map found something that matters. The dog loses nothing either way. The cat loses *more* by the random tenth.
+# So a map is a hypothesis, the experiment tests it, and without the last column we would not know what the numbers
+# mean. Lesson 08 does this with more pictures and better replacements.
+#
 # ## What the picture does not show
 #
-# - **Not contribution.** For $f(x) = 1 - \mathrm{ReLU}(1 - x)$ the gradient at $x = 2$ is 0, although moving $x$
-#   from 0 to 2 raised $f$ from 0 to 1. A feature that has had its full effect is invisible (lesson 04).
-# - **Not a smooth quantity.** The table's last column adds noise of 2 % of the value range, which a person hardly
-#   sees, and correlates the new gradient with the old one. Most of the map is a property of this exact pixel pattern,
-#   not of the animal (lesson 03).
-# - **Not only the object.** The cat's map is strong on plain fur in a corner. The network *is* sensitive there.
-# - **Not direction.** The absolute value hides whether brighter would mean more or less of the class.
-
+# - **Not contribution.** In the first figure the slope at 2.2 is 0, although the pixel did all the work. A feature that
+#   has had its full effect is invisible (lesson 04).
+# - **Not a steady quantity.** Noise of 2 % of the value range changes nothing that a person would see. It changes most
+#   of the gradient: see the numbers below. Most of the map belongs to this exact pattern of pixels, not to the animal
+#   (lesson 03).
+# - **Not only the object.** The network may be sensitive to a corner of plain background, and the map says so.
+# - **Not the direction.** The absolute value hides whether brighter would mean more or less of the class.
 
 # %%
-def noise_correlation(model: nn.Module, images: Tensor, target: Tensor, seed: int, noise_level: float = 0.02) -> list:
-    """Correlation of each image's gradient with that of a slightly noisy copy; sigma = noise_level (max - min)."""
-    generator = torch.Generator().manual_seed(seed)
-    span = images.amax(dim=(1, 2, 3), keepdim=True) - images.amin(dim=(1, 2, 3), keepdim=True)
-    noise = torch.randn(images.shape, generator=generator).to(images.device)
-    clean = vanilla_gradient(model, images, target)
-    noisy = vanilla_gradient(model, images + noise_level * span * noise, target)
-    return [correlation(*pair) for pair in zip(clean, noisy, strict=True)]
-
+if __name__ == "__main__":
+    noisy = with_noise(images, 0.02, lesson.seed)
+    moved = vanilla_gradient(model, noisy, targets)
+    rows = [
+        [name, correlation(*photos), correlation(*gradients)]
+        for name, photos, gradients in zip(
+            lesson.names, zip(images, noisy, strict=True), zip(w, moved, strict=True), strict=True
+        )
+    ]
+    print_table(["with 2 % noise", "r of the photographs", "r of the gradients"], rows)
 
 # %% [markdown]
 # ## Exercises
@@ -354,54 +343,21 @@ def noise_correlation(model: nn.Module, images: Tensor, target: Tensor, seed: in
 # **1.2 Simonyan's map** (difficulty 1, 5 minutes, 2 points). Fill in `saliency_map`. *First predict:* is the sum over
 # channels before the absolute value the same? *Hints:* `utils.channel_reduce` · the order of abs and max.
 #
-# **1.3 Break it with a softmax** (difficulty 2, 10 minutes, 3 points). Fill in `softmax_gradient`, then explain with
-# the formula of step 4 why the macaw's gradient is some thousand times shorter than its logit's, and the cat's is not.
+# **1.3 Break it with a softmax** (difficulty 2, 10 minutes, 3 points). Fill in `softmax_gradient`. *First predict* from
+# the formula: the network gives the macaw 0.9999. How much shorter is the gradient?
 # *Hints:* softmax over which dimension? · the target must be found from the logits, once.
 #
-# **1.4 Follow the gradient** (difficulty 3, 15 minutes, 3 points). Fill in `gradient_flow`. Which stage shrinks the
-# gradient most, and why do max-pooling and a stride let single entries grow?
-# *Hints:* `torch.autograd.grad` takes a list · root mean square, not sum: stages differ in size.
-
-
-# %%
-def main(argv: Sequence[str] | None = None) -> int:
-    """Print the table, write the figures."""
-    args = options().parse_args(argv)
-    model = lesson_model(args)
-    names, images = lesson_images(args)
-    target = lesson_target(args)
-    with torch.no_grad():
-        labels = target_indices(target, model(images))
-    predicted, measured = check_slope(model, images, labels)
-    softmax = softmax_gradient(model, images, labels).flatten(1).norm(dim=1)
-    stability = noise_correlation(model, images, labels, args.seed)
-    columns = [predicted.tolist(), measured.tolist(), softmax.tolist(), stability]
-    print_table(
-        ["image", "class", "|gradient|", "measured slope", "|softmax gradient|", "correlation after 2 % noise"],
-        list(zip(names, describe_targets(model, images, labels), *columns, strict=True)),
-    )
-    flow = gradient_flow(model, images[:1], labels[:1])
-    save_figures(
-        args,
-        {
-            "maps.png": figure_maps(model, images, target),
-            "saturation.png": figure_saturation(model, images, target),
-            "max_or_sum.png": figure_max_or_sum(model, images[:1], target),
-            "gradient_flow.png": figure_gradient_flow(flow, names[0]),
-        },
-    )
-    return 0
-
-
-# %% [markdown]
+# **1.4 Measure a slope** (difficulty 2, 15 minutes, 3 points). Fill in `measured_slope`. *First predict* its value for
+# the opposite direction. Then try steps of 0.5 and 0.000001: why do both fail?
+# *Hints:* only the direction counts, so divide by its length, image by image · one step ahead, one back.
+#
 # ## Recap
 #
-# 1. One backward pass gives $\partial S_c / \partial x$; `torch.autograd.grad` on a copy leaves no trace.
-# 2. Simonyan's map is the largest absolute channel; sign and colour are gone.
-# 3. The softmax gradient fades as the network becomes certain; explain the logit.
-# 4. Finite differences along the gradient confirm it to a few per cent on a real network, kinks included.
-# 5. A map shows where the score is *sensitive*, at this very input. It does not say what made the score.
-
-# %% tags=["active-py"]
-if __name__ == "__main__":
-    sys.exit(run_lesson(main))
+# Which pixels is the score sensitive to?
+#
+# 1. One backward pass says it: $\partial S_c / \partial x$. On a copy, with `torch.autograd.grad`, it leaves no trace.
+# 2. Simonyan's map keeps the largest absolute channel. Sign and colour are gone.
+# 3. The gradient of the probability is a contrast with the rivals, and fades as the network becomes certain.
+# 4. Two forward passes confirm the gradient to a few per cent on a real network.
+# 5. The map shows where the score is *sensitive*, at this very picture. It does not say what made the score, and it
+#    does not say what would happen without those pixels.

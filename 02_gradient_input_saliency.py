@@ -24,37 +24,14 @@ to outputs/02_gradient_input_saliency/.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
-
 import matplotlib.pyplot as plt
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from utils import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    channel_reduce,
-    check_inputs,
-    color_scale,
-    correlation,
-    describe_targets,
-    displayable,
-    expand_baseline,
-    import_lesson,
-    lesson_images,
-    lesson_model,
-    lesson_parser,
-    lesson_target,
-    print_table,
-    run_lesson,
-    save_figures,
-    show_map,
-    show_photo,
-    target_indices,
-    target_logits,
-)
+from course.checks import Target, check_inputs, expand_baseline, target_logits
+from course.figures import color_scale, show_map, show_photo
+from utils import IMAGENET_MEAN, IMAGENET_STD, channel_reduce, describe_targets, displayable, import_lesson
 
 vanilla_gradient = import_lesson("01_vanilla_gradient_saliency").vanilla_gradient
 
@@ -81,7 +58,7 @@ vanilla_gradient = import_lesson("01_vanilla_gradient_saliency").vanilla_gradien
 def gradient_times_input(
     model: nn.Module,
     images: Tensor,
-    target: int | Sequence[int] | Tensor | None = None,
+    target: Target = None,
     *,
     baseline: Tensor | None = None,
 ) -> Tensor:
@@ -90,7 +67,7 @@ def gradient_times_input(
     Args:
         model: classifier in eval mode, (B, 3, H, W) -> logits (B, K).
         images: normalised images, (B, 3, H, W), float. Left as they are.
-        target: None (each image's top class), one class index for all, or one an image.
+        target: None (each image's top class), one class index for all, or one per image.
         baseline: the zero point, any tensor that broadcasts to the images; None is 0, the mean colour.
 
     Returns:
@@ -118,7 +95,7 @@ def gradient_times_input(
 
 
 # %%
-def unexplained_score(model: nn.Module, images: Tensor, target: int | Sequence[int] | Tensor | None = None) -> Tensor:
+def unexplained_score(model: nn.Module, images: Tensor, target: Target = None) -> Tensor:
     """The part of each logit that gradient x input leaves to the biases.
 
     Args:
@@ -247,24 +224,7 @@ def figure_shift(model: nn.Module, image: Tensor, target: int | None = None, shi
 
 
 # %%
-def options():
-    """The command line of this lesson."""
-    summary = "Gradient x input: how much did each pixel bring to the score?"
-    return lesson_parser("02_gradient_input_saliency", summary, ["dog.jpg", "bird.jpg", "panda.jpg", "owl.jpg"])
 
-
-# %% tags=["active-ipynb"]
-# args = options().parse_args([])
-# model = lesson_model(args)
-# names, images = lesson_images(args)
-# check_linear()
-# figure = figure_compare(model, images)
-
-# %% tags=["active-ipynb"]
-# figure = figure_zero_point(model, images[:1])
-
-# %% tags=["active-ipynb"]
-# figure = figure_shift(model, images[:1])
 
 # %% [markdown]
 # ## What the picture does not show
@@ -294,39 +254,6 @@ def options():
 
 
 # %%
-def main(argv: Sequence[str] | None = None) -> int:
-    """Print the table, write the figures."""
-    args = options().parse_args(argv)
-    model = lesson_model(args)
-    names, images = lesson_images(args)
-    target = lesson_target(args)
-    check_linear()
-    with torch.no_grad():
-        logits = model(images)
-    labels = target_indices(target, logits)
-    products = channel_reduce(gradient_times_input(model, images, labels), "sum_abs")
-    gradients = channel_reduce(vanilla_gradient(model, images, labels), "sum_abs")
-    agreement = [correlation(*pair) for pair in zip(products, gradients, strict=True)]
-    dark = [
-        dark_share(gradient_times_input(model, images, labels, baseline=zero), images).tolist()
-        for zero in zero_points(images).values()
-    ]
-    scores, left = target_logits(logits, labels), unexplained_score(model, images, labels)
-    columns = [scores.tolist(), left.tolist(), agreement, *dark]
-    print_table(
-        ["image", "class", "logit", "left to biases", "correlation with |gradient|"]
-        + [f"dark fifth, zero = {name}" for name in zero_points(images)],
-        list(zip(names, describe_targets(model, images, labels), *columns, strict=True)),
-    )
-    save_figures(
-        args,
-        {
-            "compare.png": figure_compare(model, images, target),
-            "zero_point.png": figure_zero_point(model, images[:1], target),
-            "shift.png": figure_shift(model, images[:1], target),
-        },
-    )
-    return 0
 
 
 # %% [markdown]
@@ -337,6 +264,3 @@ def main(argv: Sequence[str] | None = None) -> int:
 # 3. The same function with another zero of the input has the same gradient and another gradient x input: the zero
 #    is a choice of yours, so state it.
 
-# %% tags=["active-py"]
-if __name__ == "__main__":
-    sys.exit(run_lesson(main))

@@ -24,7 +24,6 @@ statistics.png to outputs/03_smoothgrad/.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
@@ -33,25 +32,10 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from utils import (
-    channel_reduce,
-    check_counts,
-    check_inputs,
-    correlation,
-    describe_targets,
-    displayable,
-    import_lesson,
-    lesson_images,
-    lesson_model,
-    lesson_parser,
-    lesson_target,
-    print_table,
-    run_lesson,
-    save_figures,
-    show_map,
-    show_photo,
-    target_indices,
-)
+from course.checks import Target, check_counts, check_inputs, target_indices
+from course.figures import show_map, show_photo
+from course.probes import roughness
+from utils import channel_reduce, displayable, import_lesson
 
 vanilla_gradient = import_lesson("01_vanilla_gradient_saliency").vanilla_gradient
 
@@ -99,7 +83,7 @@ def draw_noise(count: int, images: Tensor, generator: torch.Generator) -> Tensor
 def smoothgrad(
     model: nn.Module,
     images: Tensor,
-    target: int | Sequence[int] | Tensor | None = None,
+    target: Target = None,
     *,
     n_samples: int = 50,
     noise_level: float = 0.15,
@@ -112,7 +96,7 @@ def smoothgrad(
     Args:
         model: classifier in eval mode, (B, 3, H, W) -> logits (B, K).
         images: normalised images, (B, 3, H, W), float. Left as they are.
-        target: None (the top class of each image without noise), one class index for all, or one an image.
+        target: None (the top class of each image without noise), one class index for all, or one per image.
         n_samples: noisy copies of each image.
         noise_level: standard deviation of the noise divided by the image's max - min.
         statistic: "mean" (SmoothGrad, signed), "mean_square" (SmoothGrad-squared) or "variance" (VarGrad).
@@ -202,10 +186,6 @@ def running_means(
     return {count: means[count] for count in counts}
 
 
-def roughness(map: Tensor) -> float:
-    """Mean |difference| of neighbouring pixels over mean |value|: 0 if constant, sqrt(2) for Gaussian noise."""
-    steps = torch.cat([map.diff(dim=-1).flatten(), map.diff(dim=-2).flatten()]).abs().mean()
-    return (steps / map.abs().mean().clamp(min=1e-12)).item()
 
 
 def noise_runs(
@@ -287,27 +267,7 @@ def figure_statistics(images: Tensor, titles: Sequence[str], plain: Tensor, mean
 
 
 # %%
-def options():
-    """The command line of this lesson."""
-    summary = "SmoothGrad: the gradient, averaged over noisy copies of the photograph."
-    return lesson_parser("03_smoothgrad", summary, ["dog.jpg", "cat.jpg", "bird.jpg"])
 
-
-# %% tags=["active-ipynb"]
-# args = options().parse_args([])
-# model = lesson_model(args)
-# names, images = lesson_images(args)
-# titles = describe_targets(model, images)
-# label = int(model(images[:1]).argmax())
-# runs = noise_runs(model, images[:1], label, (0.05, 0.15, 0.3), (1, 2, 4, 8, 16), args.seed)
-# figure = figure_grid(runs, (1, 4, 16), images[:1], titles[0])
-
-# %% tags=["active-ipynb"]
-# figure = figure_convergence(runs, titles[0])
-
-# %% tags=["active-ipynb"]
-# mean, variance = (smoothgrad(model, images, n_samples=20, statistic=name) for name in ("mean", "variance"))
-# figure = figure_statistics(images, titles, vanilla_gradient(model, images), mean, variance)
 
 # %% [markdown]
 # ## What the picture does not show
@@ -340,46 +300,6 @@ def options():
 
 
 # %%
-def main(argv: Sequence[str] | None = None) -> int:
-    """Print the table, write the figures."""
-    args = options().parse_args(argv)
-    model = lesson_model(args)
-    names, images = lesson_images(args)
-    target = lesson_target(args)
-    n_samples, counts = (4, (1, 2, 4)) if args.quick else (20, (1, 2, 4, 8, 16))
-    check_no_noise(model, images[:1])
-    with torch.no_grad():
-        labels = target_indices(target, model(images))
-    titles = describe_targets(model, images, labels)
-    plain = vanilla_gradient(model, images, labels)
-    mean, variance = (
-        smoothgrad(
-            model, images, labels, n_samples=n_samples, statistic=statistic,
-            generator=torch.Generator().manual_seed(args.seed),
-        )
-        for statistic in ("mean", "variance")
-    )
-    columns = [
-        [roughness(map) for map in channel_reduce(plain)],
-        [roughness(map) for map in channel_reduce(mean)],
-        [correlation(*pair) for pair in zip(plain.abs(), mean.abs(), strict=True)],
-        probability_under_noise(model, images, labels, 0.15, args.seed),
-    ]
-    print_table(
-        ["image", "class", "roughness of |gradient|", f"of |SmoothGrad|, n = {n_samples}", "their correlation",
-         "p under noise"],
-        list(zip(names, titles, *columns, strict=True)),
-    )
-    runs = noise_runs(model, images[:1], int(labels[0]), (0.05, 0.15, 0.3), counts, args.seed)
-    save_figures(
-        args,
-        {
-            "grid.png": figure_grid(runs, (counts[0], counts[2], counts[-1]), images[:1], titles[0]),
-            "convergence.png": figure_convergence(runs, titles[0]),
-            "statistics.png": figure_statistics(images, titles, plain, mean, variance),
-        },
-    )
-    return 0
 
 
 # %% [markdown]
@@ -390,6 +310,3 @@ def main(argv: Sequence[str] | None = None) -> int:
 # 3. Squares and variances of the same gradients are other statistics with other units and no sign.
 # 4. Less roughness is what averaging must bring; whether the map became more faithful is a question for lesson 08.
 
-# %% tags=["active-py"]
-if __name__ == "__main__":
-    sys.exit(run_lesson(main))

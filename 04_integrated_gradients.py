@@ -25,11 +25,8 @@ path.png to outputs/04_integrated_gradients/.
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Callable, Sequence
-from itertools import pairwise
-from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -39,29 +36,10 @@ from torch import Tensor, nn
 from torchvision.transforms.functional import gaussian_blur
 from tqdm import tqdm
 
-from utils import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    channel_reduce,
-    check_counts,
-    check_inputs,
-    color_scale,
-    describe_targets,
-    displayable,
-    expand_baseline,
-    import_lesson,
-    lesson_images,
-    lesson_model,
-    lesson_parser,
-    lesson_target,
-    print_table,
-    run_lesson,
-    save_figures,
-    show_map,
-    show_photo,
-    target_indices,
-    target_logits,
-)
+from course.checks import Target, check_counts, check_inputs, expand_baseline, target_indices, target_logits
+from course.figures import color_scale, show_map, show_photo
+from course.refined_path import Piece, refine_path
+from utils import IMAGENET_MEAN, IMAGENET_STD, channel_reduce, describe_targets, displayable, import_lesson
 
 vanilla_gradient = import_lesson("01_vanilla_gradient_saliency").vanilla_gradient
 
@@ -177,7 +155,7 @@ def baseline_images(images: Tensor, baseline: str | Tensor, generator: torch.Gen
 def integrated_gradients(
     model: nn.Module,
     images: Tensor,
-    target: int | Sequence[int] | Tensor | None = None,
+    target: Target = None,
     *,
     baseline: str | Tensor = "zeros",
     n_steps: int = 50,
@@ -191,7 +169,7 @@ def integrated_gradients(
     Args:
         model: classifier in eval mode, (B, 3, H, W) -> logits (B, K).
         images: normalised images, (B, 3, H, W), float. Left as they are.
-        target: None (each image's top class), one class index for all, or one an image.
+        target: None (each image's top class), one class index for all, or one per image.
         baseline: "zeros" (the mean colour), "black", "white", "blur", "noise" or a tensor; see baseline_images.
         n_steps: gradients per image.
         rule: see quadrature.
@@ -245,7 +223,7 @@ def completeness_gap(
     model: nn.Module,
     images: Tensor,
     attribution: Tensor,
-    target: int | Sequence[int] | Tensor | None = None,
+    target: Target = None,
     *,
     baseline: str | Tensor = "zeros",
 ) -> Tensor:
@@ -282,95 +260,10 @@ def completeness_gap(
 
 
 # %%
-class Piece(NamedTuple):
-    """A piece of the path: alpha from left to right, the scores at its ends, the gradient at its middle."""
-
-    left: float
-    right: float
-    score_left: float
-    score_right: float
-    gradient: Tensor  # (C, H, W), dS/dx at the middle
-    slope: float      # gradient . (x - x'), which is dS/d(alpha)
-
-    @property
-    def width(self) -> float:
-        """The piece's weight in the quadrature."""
-        return self.right - self.left
-
-    @property
-    def gap(self) -> float:
-        """Completeness gap of the midpoint rule on this piece."""
-        return self.width * self.slope - (self.score_right - self.score_left)
 
 
-class Cost(NamedTuple):
-    """State after a round of refinement: what was spent, and the completeness gap in logit units."""
-
-    gradients: int
-    forwards: int
-    gap: float
 
 
-def refine_path(
-    model: nn.Module,
-    image: Tensor,
-    baseline: Tensor,
-    target: int,
-    tolerance: float,
-    *,
-    max_gradients: int = MAX_GRADIENTS,
-    batch_size: int = 10,
-) -> tuple[list[Piece], list[Cost]]:
-    """Cut the path from baseline to image into pieces, finer where completeness fails.
-
-    Starts with FIRST_PIECES equal pieces; each round cuts the WORST_PIECES with the largest |gap| in three.
-
-    Args:
-        model: classifier in eval mode.
-        image, baseline: (C, H, W).
-        target: class index.
-        tolerance: stop when the whole gap is at most tolerance x |S_c(image) - S_c(baseline)|.
-        max_gradients: or when a further cut would need more than this many. All gradients are kept until the end.
-        batch_size: points that go through the network at a time.
-
-    Returns:
-        The pieces, and the Cost after each round, the last one being that of the pieces.
-    """
-
-    def scores(alphas: list[float]) -> Tensor:
-        path = on_path(image, baseline, torch.tensor(alphas).to(image))
-        with torch.no_grad():
-            return torch.cat([target_logits(model(part), target) for part in path.split(batch_size)])
-
-    def gradients(alphas: list[float]) -> Tensor:
-        path = on_path(image, baseline, torch.tensor(alphas).to(image))
-        return torch.cat([vanilla_gradient(model, part, target) for part in path.split(batch_size)])
-
-    def pieces_between(ends: list[float], f: list[float], middles: Sequence[Tensor]) -> list[Piece]:
-        slopes = [(gradient * (image - baseline)).sum().item() for gradient in middles]
-        parts = zip(pairwise(ends), pairwise(f), middles, slopes, strict=True)
-        return [Piece(*ab, *f_ab, gradient, slope) for ab, f_ab, gradient, slope in parts]
-
-    ends = [k / FIRST_PIECES for k in range(FIRST_PIECES + 1)]
-    f = scores(ends).tolist()
-    pieces = pieces_between(ends, f, gradients([(a + b) / 2 for a, b in pairwise(ends)]))
-    costs = [Cost(len(pieces), len(f), sum(piece.gap for piece in pieces))]
-    while True:
-        count = min(WORST_PIECES, (max_gradients - len(pieces)) // 2)
-        if abs(costs[-1].gap) <= tolerance * abs(f[-1] - f[0]) or count <= 0:
-            return pieces, costs
-        # BEGIN SOLUTION 4.4
-        pieces.sort(key=lambda piece: abs(piece.gap), reverse=True)
-        worst, pieces = pieces[:count], pieces[count:]
-        thirds = [[p.left, p.left + p.width / 3, p.right - p.width / 3, p.right] for p in worst]
-        inner = scores([alpha for _, b, c, _ in thirds for alpha in (b, c)]).reshape(-1, 2).tolist()
-        outer = gradients([middle for a, b, c, d in thirds for middle in ((a + b) / 2, (c + d) / 2)])
-        for old, ends, (f_b, f_c), first, last in zip(worst, thirds, inner, outer[::2], outer[1::2], strict=True):
-            # the middle third keeps its midpoint, and so its gradient
-            pieces += pieces_between(ends, [old.score_left, f_b, f_c, old.score_right], [first, old.gradient, last])
-        # END SOLUTION
-        # every piece has cost one gradient, every end one score
-        costs.append(Cost(len(pieces), len(pieces) + 1, sum(piece.gap for piece in pieces)))
 
 
 def refined_gradient(
@@ -513,27 +406,7 @@ def figure_path(met: tuple[np.ndarray, np.ndarray], pieces: list[Piece], title: 
 
 
 # %%
-def options():
-    """The command line of this lesson."""
-    summary = "Integrated Gradients: how much did each pixel bring, compared with a baseline?"
-    return lesson_parser("04_integrated_gradients", summary, ["dog.jpg", "panda.jpg"])
 
-
-# %% tags=["active-ipynb"]
-# args = options().parse_args([])
-# model = lesson_model(args)
-# names, images = lesson_images(args)
-# image, titles = images[:1], describe_targets(model, images)
-# label = int(model(image).argmax())
-# print_table(["axiom", "demanded", "found"], check_axioms())
-# figure = figure_baselines(model, image, label, torch.Generator().manual_seed(args.seed))
-
-# %% tags=["active-ipynb"]
-# gaps, met, pieces = compare_rules(model, image, label, (5, 10, 20))
-# figure = figure_completeness(gaps, titles[0])
-
-# %% tags=["active-ipynb"]
-# figure = figure_path(met, pieces, titles[0])
 
 # %% [markdown]
 # ## What the picture does not show
@@ -581,40 +454,6 @@ def options():
 
 
 # %%
-def main(argv: Sequence[str] | None = None) -> int:
-    """Print the table, write the figures."""
-    args = options().parse_args(argv)
-    model = lesson_model(args)
-    names, images = lesson_images(args)
-    target = lesson_target(args)
-    print_table(["axiom", "demanded", "found"], check_axioms())
-    print()
-    steps = (2, 4) if args.quick else (5, 10, 20)
-    with torch.no_grad():
-        labels = target_indices(target, model(images)).tolist()
-    titles = describe_targets(model, images, target)
-    rows = []
-    for name, title, image, label in zip(names, titles, images[:, None], labels, strict=True):
-        even = integrated_gradients(model, image, label, n_steps=20)
-        gap = completeness_gap(model, image, even, label).item()
-        difference = even.sum().item() - gap
-        _, costs = refine_path(model, image[0], torch.zeros_like(image[0]), label, 0.01)
-        shares = [f"{abs(gap / difference):.1%}", f"{abs(costs[-1].gap / difference):.1%}"]
-        rows.append([name, title, difference, *shares, costs[-1].gradients, costs[-1].forwards])
-    header = ["image", "class", "f(x) - f(x')", "gap, 20 Gauss-Legendre", "gap, refined", "gradients", "extra forwards"]
-    print_table(header, rows)
-    image, label = images[:1], labels[0]
-    gaps, met, pieces = compare_rules(model, image, label, steps)
-    generator = torch.Generator().manual_seed(args.seed)
-    save_figures(
-        args,
-        {
-            "baselines.png": figure_baselines(model, image, label, generator),
-            "completeness.png": figure_completeness(gaps, titles[0]),
-            "path.png": figure_path(met, pieces, titles[0]),
-        },
-    )
-    return 0
 
 
 # %% [markdown]
@@ -627,6 +466,3 @@ def main(argv: Sequence[str] | None = None) -> int:
 # 4. The baseline is part of the question. State it.
 # 5. Sensitivity, implementation invariance and linearity are properties you can test on one number.
 
-# %% tags=["active-py"]
-if __name__ == "__main__":
-    sys.exit(run_lesson(main))

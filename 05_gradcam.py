@@ -29,7 +29,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import sys
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
@@ -37,31 +36,20 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from course.checks import Target, check_inputs, target_indices, target_logits
+from course.figures import color_scale, show_map, show_photo
+from course.probes import correlation, mosaic
 from utils import (
     DATA_DIR,
     channel_reduce,
-    check_inputs,
-    color_scale,
-    correlation,
     describe_targets,
     displayable,
     find_class,
     import_lesson,
-    lesson_images,
-    lesson_model,
-    lesson_parser,
-    lesson_target,
     load_image,
     predict,
     preprocess_image,
-    print_table,
     recorded_output,
-    run_lesson,
-    save_figures,
-    show_map,
-    show_photo,
-    target_indices,
-    target_logits,
     upsample,
 )
 
@@ -153,7 +141,7 @@ def only_map(outputs: list) -> Tensor:
 @torch.inference_mode(False)
 @torch.enable_grad()
 def activations_and_gradient(
-    model: nn.Module, images: Tensor, target: int | Sequence[int] | Tensor | None, layer: nn.Module | str | None
+    model: nn.Module, images: Tensor, target: Target, layer: nn.Module | str | None
 ) -> tuple[Tensor, Tensor]:
     """A and dS_c/dA of the target layer, both (B, C, h, w), detached."""
     check_inputs(model, images)
@@ -178,7 +166,7 @@ def finish(maps: Tensor, images: Tensor, relu: bool, enlarge: bool) -> Tensor:
 def grad_cam(
     model: nn.Module,
     images: Tensor,
-    target: int | Sequence[int] | Tensor | None = None,
+    target: Target = None,
     *,
     layer: nn.Module | str | None = None,
     relu: bool = True,
@@ -189,7 +177,7 @@ def grad_cam(
     Args:
         model: classifier in eval mode, (B, 3, H, W) -> logits (B, K).
         images: normalised images, (B, 3, H, W), float. Left as they are.
-        target: None (each image's top class), one class index for all, or one an image.
+        target: None (each image's top class), one class index for all, or one per image.
         layer: a module or its dotted name, with output (B, C, h, w); None is last_conv_layer(model).
         relu: keep evidence *for* the class only (the paper); False keeps the sign.
         upsample: bilinearly to (B, H, W); False leaves (B, h, w).
@@ -218,7 +206,7 @@ def grad_cam(
 def cam(
     model: nn.Module,
     images: Tensor,
-    target: int | Sequence[int] | Tensor | None = None,
+    target: Target = None,
     *,
     upsample: bool = True,
 ) -> Tensor:
@@ -263,7 +251,7 @@ def cam(
 
 # %%
 def hires_cam(
-    model: nn.Module, images: Tensor, target: int | Sequence[int] | Tensor | None = None, *,
+    model: nn.Module, images: Tensor, target: Target = None, *,
     layer: nn.Module | str | None = None, upsample: bool = True,
 ) -> Tensor:
     """HiResCAM: multiply place by place, without averaging the gradient. Args and Returns as in grad_cam.
@@ -278,7 +266,7 @@ def hires_cam(
 
 
 def layer_cam(
-    model: nn.Module, images: Tensor, target: int | Sequence[int] | Tensor | None = None, *,
+    model: nn.Module, images: Tensor, target: Target = None, *,
     layer: nn.Module | str | None = None, upsample: bool = True,
 ) -> Tensor:
     """LayerCAM: only places whose gradient is positive count. Args and Returns as in grad_cam.
@@ -293,7 +281,7 @@ def layer_cam(
 
 
 def grad_cam_plus_plus(
-    model: nn.Module, images: Tensor, target: int | Sequence[int] | Tensor | None = None, *,
+    model: nn.Module, images: Tensor, target: Target = None, *,
     layer: nn.Module | str | None = None, upsample: bool = True,
 ) -> Tensor:
     """Grad-CAM++: a weighted mean of the positive gradient. Args and Returns as in grad_cam.
@@ -356,10 +344,6 @@ def stability(model: nn.Module, image: Tensor, target: int, seed: int, pixels: i
 
 
 # %%
-def mosaic(images: Tensor) -> Tensor:
-    """Four images at half size as one: (4, 3, H, W) -> (1, 3, H, W), row by row."""
-    small = nn.functional.interpolate(images, scale_factor=0.5, mode="bilinear", antialias=True)
-    return torch.cat([torch.cat([*small[:2]], dim=2), torch.cat([*small[2:]], dim=2)], dim=1)[None]
 
 
 def figure_layers(model: nn.Module, image: Tensor, target: int, layers: Sequence[str]) -> Figure:
@@ -427,28 +411,7 @@ def figure_wrong(model: nn.Module, device: str | torch.device) -> Figure:
     return figure
 
 
-def options():
-    """The command line of this lesson."""
-    images = ["dog.jpg", "bird.jpg", "panda.jpg", "koala.jpg"]
-    return lesson_parser("05_gradcam", "Grad-CAM and CAM: where did a layer hold evidence for the class?", images)
 
-
-# %% tags=["active-ipynb"]
-# args = options().parse_args([])
-# model = lesson_model(args)
-# names, images = lesson_images(args)
-# labels = model(images).argmax(dim=1)
-# check_identities(model, images, labels)
-# figure = figure_layers(model, images[:1], int(labels[0]), ["layer1", "layer2", "layer3", "layer4"])
-
-# %% tags=["active-ipynb"]
-# figure = figure_mosaic(model, images, labels.tolist())
-
-# %% tags=["active-ipynb"]
-# figure = figure_relu(model, mosaic(images).expand(2, -1, -1, -1), [int(labels[0]), ABSENT])
-
-# %% tags=["active-ipynb"]
-# figure = figure_wrong(model, args.device)
 
 # %% [markdown]
 # ## What the picture does not show
@@ -482,31 +445,6 @@ def options():
 
 
 # %%
-def main(argv: Sequence[str] | None = None) -> int:
-    """Print the table, write the figures."""
-    args = options().parse_args(argv)
-    model = lesson_model(args)
-    names, images = lesson_images(args)
-    with torch.no_grad():
-        labels = target_indices(lesson_target(args), model(images))
-    check_identities(model, images, labels)
-    targets = labels.tolist()
-    numbers = [stability(model, image[None], label, args.seed) for image, label in zip(images, targets, strict=True)]
-    titles = describe_targets(model, images, labels)
-    rows = [[name, title, *row.values()] for name, title, row in zip(names, titles, numbers, strict=True)]
-    print_table(["image", "class", *(f"{name} r" for name in numbers[0])], rows)
-    stages = [name for name, _ in getattr(model, "features", model).named_children()]
-    prefix = "features." if hasattr(model, "features") else ""
-    layers = [name for name in stages if name.startswith("layer")] or [prefix + name for name in stages[-4:]]
-    figures = {
-        "layers.png": figure_layers(model, images[:1], targets[0], layers),
-        "wrong.png": figure_wrong(model, args.device),
-    }
-    if len(images) >= 4:
-        figures["mosaic.png"] = figure_mosaic(model, images[:4], targets[:4])
-        figures["relu.png"] = figure_relu(model, mosaic(images[:4]).expand(2, -1, -1, -1), [targets[0], ABSENT])
-    save_figures(args, figures)
-    return 0
 
 
 # %% [markdown]
@@ -520,6 +458,3 @@ def main(argv: Sequence[str] | None = None) -> int:
 # 5. On these pictures the claim holds that Grad-CAM is the more robust one: noise and a shift leave a correlation above
 #    0.9 of its maps, and 0.2 to 0.6 of the gradient's. A map of 7 x 7 has less to move: exercise 5.5.
 
-# %% tags=["active-py"]
-if __name__ == "__main__":
-    sys.exit(run_lesson(main))

@@ -27,7 +27,6 @@ randomized.png to outputs/06_guided_backpropagation/.
 from __future__ import annotations
 
 import copy
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -37,26 +36,12 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from utils import (
-    channel_reduce,
-    check_inputs,
-    color_scale,
-    correlation,
-    describe_targets,
-    displayable,
-    import_lesson,
-    lesson_images,
-    lesson_model,
-    lesson_parser,
-    lesson_target,
-    print_table,
-    run_lesson,
-    save_figures,
-    show_map,
-    show_photo,
-    target_indices,
-    target_logits,
-)
+from course.checks import Target, check_inputs, target_logits
+from course.figures import color_scale, show_map, show_photo
+from course.probes import correlation, randomize
+from utils import channel_reduce, describe_targets, displayable, find_class, import_lesson
+
+ABSENT = find_class("tabby")
 
 vanilla_gradient = import_lesson("01_vanilla_gradient_saliency").vanilla_gradient
 lesson_05 = import_lesson("05_gradcam")
@@ -229,7 +214,7 @@ def check_rectifiers(logits: Tensor, ran: list) -> None:
 # %%
 @torch.inference_mode(False)
 @torch.enable_grad()
-def backpropagate(model: nn.Module, images: Tensor, target: int | Sequence[int] | Tensor | None, rule: str) -> Tensor:
+def backpropagate(model: nn.Module, images: Tensor, target: Target, rule: str) -> Tensor:
     """Signal of a class score at the pixels, (B, 3, H, W), with `rule` in every ReLU."""
     check_inputs(model, images)
     x = images.detach().clone().requires_grad_()
@@ -242,14 +227,14 @@ def backpropagate(model: nn.Module, images: Tensor, target: int | Sequence[int] 
 
 
 def guided_backpropagation(
-    model: nn.Module, images: Tensor, target: int | Sequence[int] | Tensor | None = None
+    model: nn.Module, images: Tensor, target: Target = None
 ) -> Tensor:
     """Backward pass in which every ReLU lets only positive signals to active units through.
 
     Args:
         model: classifier in eval mode whose activations are nn.ReLU or nn.ReLU6 modules, (B, 3, H, W) -> logits (B, K).
         images: normalised images, (B, 3, H, W), float. Left as they are.
-        target: None (each image's top class), one class index for all, or one an image.
+        target: None (each image's top class), one class index for all, or one per image.
 
     Returns:
         (B, 3, H, W), signed (the first convolution has weights of both signs), detached.
@@ -262,7 +247,7 @@ def guided_backpropagation(
     return backpropagate(model, images, target, "guided")
 
 
-def deconvnet(model: nn.Module, images: Tensor, target: int | Sequence[int] | Tensor | None = None) -> Tensor:
+def deconvnet(model: nn.Module, images: Tensor, target: Target = None) -> Tensor:
     """Backward pass in which every ReLU lets only positive signals through, to active units or not.
 
     Max-pooling sends its signal to the place of the maximum, as Zeiler and Fergus's switches do.
@@ -305,26 +290,8 @@ def check_by_hand() -> None:
 
 
 # %%
-def stages(model: nn.Module) -> list[str]:
-    """Names of the model's parts that have weights, from the logits down; those of model.features one by one."""
-    names = []
-    for name, part in model.named_children():
-        inside = [f"{name}.{child}" for child, _ in part.named_children()] if name == "features" else [name]
-        names += [stage for stage in inside if any(True for _ in model.get_submodule(stage).parameters())]
-    return names[::-1]
 
 
-@torch.no_grad()
-def randomize(module: nn.Module, generator: torch.Generator) -> None:
-    """Draw the weights of a module anew, in place: He et al.'s initialisation, biases 0, batch norm as when new."""
-    for part in module.modules():
-        if isinstance(part, nn.modules.batchnorm._BatchNorm):
-            part.reset_parameters()
-        elif isinstance(getattr(part, "weight", None), Tensor) and part.weight.ndim >= 2:
-            drawn = nn.init.kaiming_normal_(part.weight.cpu(), nonlinearity="relu", generator=generator)
-            part.weight.copy_(drawn)
-            if getattr(part, "bias", None) is not None:
-                part.bias.zero_()
 
 
 MAPS: dict[str, Callable[[nn.Module, Tensor, int], Tensor]] = {
@@ -409,29 +376,7 @@ def figure_randomized(maps: dict[str, list[Tensor]], names: Sequence[str], photo
     return figure
 
 
-def options():
-    """The command line of this lesson."""
-    images = ["dog.jpg", "bird.jpg", "panda.jpg", "koala.jpg"]
-    return lesson_parser("06_guided_backpropagation", "Three backward rules of ReLU, and two sanity checks.", images)
 
-
-# %% tags=["active-ipynb"]
-# args = options().parse_args([])
-# model = lesson_model(args)
-# names, images = lesson_images(args)
-# labels = model(images).argmax(dim=1)
-# check_by_hand()
-# figure = figure_rules()
-
-# %% tags=["active-ipynb"]
-# figure = figure_maps(model, images[:3], labels[:3])
-
-# %% tags=["active-ipynb"]
-# figure = figure_classes(model, images[:1], [int(labels[0]), lesson_05.ABSENT])
-
-# %% tags=["active-ipynb"]
-# maps = cascade(model, images[:1], int(labels[0]), stages(model)[:5], args.seed)
-# figure = figure_randomized(maps, stages(model)[:5], displayable(images)[0])
 
 # %% [markdown]
 # ## What the picture does not show
@@ -465,36 +410,6 @@ def options():
 
 
 # %%
-def main(argv: Sequence[str] | None = None) -> int:
-    """Print the table, write the figures."""
-    args = options().parse_args(argv)
-    model = lesson_model(args)
-    names, images = lesson_images(args)
-    with torch.no_grad():
-        labels = target_indices(lesson_target(args), model(images))
-    check_by_hand()
-    tops, other = stages(model)[:5], lesson_05.ABSENT
-    rows, series = [], []
-    for name, image, label in zip(names, images[:, None], labels.tolist(), strict=True):
-        series.append(cascade(model, image, label, tops, args.seed))
-        row = [name, *describe_targets(model, image, label)]
-        row += [correlation(maps[0], MAPS[method](model, image, other)[0]) for method, maps in series[-1].items()]
-        rows.append(row + [correlation(maps[0], maps[2]) for maps in series[-1].values()])
-    print_table(["image", "class", *(f"tabby: {name}" for name in MAPS), *(f"random: {name}" for name in MAPS)], rows)
-    print("Correlation of the map with that of the class tabby, and with that of the same class after the weights of "
-          f"{' and '.join(tops[:2])} were drawn anew (nan: that map is empty).")  # fmt: skip
-    if len(images) >= 4:
-        quarters = lesson_05.mosaic(images[:4]).expand(4, -1, -1, -1)
-        guided = channel_reduce(guided_backpropagation(model, quarters, labels[:4]))
-        print(f"Guided maps of four classes of one mosaic: r = {likeness(guided)}.")
-    figures = {
-        "rules.png": figure_rules(),
-        "maps.png": figure_maps(model, images[:3], labels[:3]),
-        "classes.png": figure_classes(model, images[:1], [int(labels[0]), other]),
-        "randomized.png": figure_randomized(series[0], tops, displayable(images)[0]),
-    }
-    save_figures(args, figures)
-    return 0
 
 
 # %% [markdown]
@@ -511,6 +426,3 @@ def main(argv: Sequence[str] | None = None) -> int:
 #    goes too: 0.02 for the dog once layer1 is random. Adebayo et al.'s finding holds here, with their own erratum.
 # 5. The sharper map is not the truer one.
 
-# %% tags=["active-py"]
-if __name__ == "__main__":
-    sys.exit(run_lesson(main))

@@ -26,54 +26,26 @@ outputs/07_guided_gradcam/. With --method it explains whole folders instead:
 
 from __future__ import annotations
 
-import argparse
-import copy
-import hashlib
-import os
-import re
-import sys
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, replace
-from itertools import groupby, islice, repeat, zip_longest
-from pathlib import Path
+from collections.abc import Sequence
 
-import matplotlib
 import matplotlib.pyplot as plt
-import numpy as np
 import torch
 from matplotlib.figure import Figure
-from PIL import Image
 from torch import Tensor, nn
-from tqdm import tqdm
 
+from course.checks import Target
+from course.explainer import Explanation
+from course.figures import color_scale, show_map, show_photo
+from course.probes import mosaic
 from utils import (
     channel_reduce,
-    check_counts,
-    check_device,
-    check_inputs,
-    class_labels,
-    color_scale,
-    correlation,
     describe_targets,
     displayable,
+    find_class,
     import_lesson,
-    lesson_images,
-    lesson_model,
-    lesson_parser,
-    lesson_target,
-    list_pictures,
-    load_image,
-    one_line,
-    preprocess_image,
-    print_table,
-    run_lesson,
-    save_figures,
-    show_map,
-    show_photo,
-    target_indices,
 )
+
+ABSENT = find_class("tabby")
 
 lesson_01 = import_lesson("01_vanilla_gradient_saliency")
 lesson_02 = import_lesson("02_gradient_input_saliency")
@@ -107,7 +79,7 @@ grad_cam, guided_backpropagation = lesson_05.grad_cam, lesson_06.guided_backprop
 def guided_grad_cam(
     model: nn.Module,
     images: Tensor,
-    target: int | Sequence[int] | Tensor | None = None,
+    target: Target = None,
     *,
     layer: nn.Module | str | None = None,
 ) -> Tensor:
@@ -116,7 +88,7 @@ def guided_grad_cam(
     Args:
         model: as guided_backpropagation, with a layer that Grad-CAM can use.
         images: normalised images, (B, 3, H, W), float. Left as they are.
-        target: None (each image's top class), one class index for all, or one an image.
+        target: None (each image's top class), one class index for all, or one per image.
         layer: Grad-CAM's target layer: a module, its dotted name, or None for last_conv_layer(model).
 
     Returns:
@@ -149,78 +121,13 @@ def guided_grad_cam(
 
 
 # %%
-@dataclass(frozen=True, eq=False)
-class Explanation:
-    """What was found for one input, or in `error` why nothing was.
-
-    Attributes:
-        source: the path, or "input 3" for the fourth input if that was an image or a tensor.
-        image: (3, H, W), what the network saw, normalised.
-        target, label, probability: the class explained; its softmax probability, in [0, 1].
-        attribution: (3, H, W), or (H, W) for class activation maps; not rescaled.
-        map: (H, W): the attribution's largest absolute value over channels, or the class activation map itself.
-        error: one sentence, or None. Tensors are float32 on the CPU; with an error all of the above but source is None.
-    """
-
-    source: str
-    image: Tensor | None = None
-    target: int | None = None
-    label: str | None = None
-    probability: float | None = None
-    attribution: Tensor | None = None
-    map: Tensor | None = None
-    error: str | None = None
-
-    def save(self, folder: str | os.PathLike, name: str | None = None) -> Path:
-        """Write the overlay as <name>.png, then all but the image as <name>.npz; each is complete or not there.
-
-        Args:
-            folder: made if missing.
-            name: without suffix; the source's name by default.
-
-        Returns:
-            The path of the .npz.
-
-        Raises:
-            ValueError: this is an error, there is nothing to save.
-        """
-        if self.error:
-            raise ValueError(f"{self.source} was not explained ({self.error}), so there is nothing to save")
-        file = Path(folder) / f"{name or safe_name(Path(self.source).stem)}.npz"
-        picture = Image.fromarray((overlay(self.image, self.map) * 255).round().astype(np.uint8))
-        write(file.with_name(file.stem + ".png"), lambda stream: picture.save(stream, format="png"))
-        fields = ("source", "target", "label", "probability", "attribution", "map")
-        write(file, lambda stream: np.savez_compressed(stream, **{field: getattr(self, field) for field in fields}))
-        return file
 
 
-def safe_name(text: str) -> str:
-    """A name with an underscore for everything but letters, digits, dots and dashes."""
-    return re.sub(r"[^\w.-]", "_", text)[:100]
 
 
-def write(file: Path, fill: Callable) -> None:
-    """Let fill(stream) write a file under a temporary name, then rename it. The folder is made if missing."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    # BEGIN SOLUTION 7.2
-    partial = file.with_name(f".{file.name}.{os.getpid()}-{threading.get_ident()}.part")
-    try:
-        with partial.open("wb") as stream:
-            fill(stream)
-        os.replace(partial, file)
-    finally:
-        partial.unlink(missing_ok=True)
     # END SOLUTION
 
 
-def overlay(image: Tensor, map: Tensor) -> np.ndarray:
-    """The map in colour over the grey photo, (H, W, 3) in [0, 1]; on the map's own scale, for display only."""
-    scale, map = color_scale(map), map.numpy()
-    position = (map - scale["vmin"]) / (scale["vmax"] - scale["vmin"])
-    colors = matplotlib.colormaps[scale["cmap"]](position.clip(0, 1))[..., :3]
-    opacity = 0.85 * np.sqrt((np.abs(map) / scale["vmax"]).clip(0, 1))[..., None]
-    gray = displayable(image[None])[0].mean(axis=2, keepdims=True)
-    return (1 - opacity) * gray + opacity * colors
 
 
 # %% [markdown]
@@ -230,191 +137,16 @@ def overlay(image: Tensor, map: Tensor) -> np.ndarray:
 
 
 # %%
-ATTRIBUTIONS: dict[str, Callable] = {
-    "vanilla_gradient": lesson_01.vanilla_gradient,
-    "gradient_times_input": lesson_02.gradient_times_input,
-    "smoothgrad": lesson_03.smoothgrad,
-    "integrated_gradients": lesson_04.integrated_gradients,
-    "grad_cam": grad_cam,
-    "hires_cam": lesson_05.hires_cam,
-    "layer_cam": lesson_05.layer_cam,
-    "guided_backpropagation": guided_backpropagation,
-    "deconvnet": lesson_06.deconvnet,
-    "guided_grad_cam": guided_grad_cam,
-}
-
-NETWORK_LOCK = threading.RLock()  # of all networks: two explainers may share one
 
 
-class Explainer:
-    """Explains pictures with one network and one method, batch by batch; usable from several threads.
-
-    Args:
-        model: classifier in eval mode, normalised (B, 3, H, W) -> logits (B, K). Never changed.
-        method: a name in ATTRIBUTIONS, or a function (model, images, target) -> (B, 3, H, W) or (B, H, W).
-        device: where to work, "cuda" or "mps" for instance; None is where the model is. Elsewhere works a copy.
-        batch_size: images that go through the network at once. Memory grows with it, not with the number of inputs.
-        bfloat16: autocast to bfloat16: less memory, faster on some hardware, two to three significant digits.
-
-    Raises:
-        ValueError: unknown method or device, a batch_size below 1, a model in train mode.
-
-    At the end of a `with` block, should you use one, it lets go of the network.
-    """
-
-    def __init__(
-        self,
-        model: nn.Module,
-        method: str | Callable = "guided_grad_cam",
-        *,
-        device: str | torch.device | None = None,
-        batch_size: int = 8,
-        bfloat16: bool = False,
-    ) -> None:
-        if not callable(method) and method not in ATTRIBUTIONS:
-            raise ValueError(f"there is no method {method!r}; there are {', '.join(ATTRIBUTIONS)}, or give a function")
-        check_counts(batch_size=batch_size)
-        check_device(device)
-        check_inputs(model, torch.zeros(1, 3, 1, 1))                   # for the train mode
-        weight = next(model.parameters(), torch.empty(0))
-        self.dtype, self.device = weight.dtype, weight.device
-        if device is not None:
-            self.device = torch.empty(0, device=device).device         # "cuda" becomes "cuda:0", as weights have it
-        self.model = model if self.device == weight.device else copy.deepcopy(model).to(self.device)
-        self.method = method if callable(method) else ATTRIBUTIONS[method]
-        self.batch_size, self.bfloat16 = batch_size, bfloat16
-
-    def __enter__(self) -> Explainer:
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self.model = None
-
-    def explain(self, inputs: object, target: int | Iterable[int] | None = None) -> Iterator[Explanation]:
-        """One Explanation for each input, in order; batches are computed as you ask for their results.
-
-        Args:
-            inputs: a path, a Pillow image, a normalised tensor (3, H, W) or (B, 3, H, W), or any number of these in a
-                list or a generator, which may be endless. Folders are opened.
-            target: None (each image's top class), one class for all, or one for each input.
-
-        Raises:
-            ValueError: a target that is no class, or not one for each input; whatever the method refuses.
-            RuntimeError: the explainer was closed.
-        """
-        target = target.tolist() if isinstance(target, Tensor | np.generic | np.ndarray) else target
-        each = isinstance(target, Iterable)
-        pairs = in_step(one_by_one(inputs), target) if each else zip(one_by_one(inputs), repeat(target))
-        position = 0
-        while batch := list(islice(pairs, self.batch_size)):
-            if self.model is None:
-                raise RuntimeError("this Explainer is closed; make a new one")
-            loaded = [(self._load(item, position + i), wanted) for i, (item, wanted) in enumerate(batch)]
-            position += len(batch)
-            # Only images of one size go together
-            for shape, group in groupby(loaded, key=lambda pair: None if pair[0].error else pair[0].image.shape):
-                explanations, wanted = zip(*group, strict=True)
-                yield from explanations if shape is None else self._explain_batch(explanations, wanted)
-
-    def _load(self, item: object, position: int) -> Explanation:
-        """An Explanation with the image alone, or with an error."""
-        is_path = isinstance(item, str | os.PathLike)
-        source = str(item) if is_path else f"input {position}"
-        try:
-            if isinstance(item, Tensor):
-                check_inputs(self.model, item[None])
-                return Explanation(source, item.detach().float().cpu())
-            return Explanation(source, preprocess_image(load_image(item) if is_path else item)[0])
-        except (ValueError, TypeError, OSError) as error:
-            return Explanation(source, error=one_line(error))
-
-    def _explain_batch(self, loaded: Sequence[Explanation], wanted: Sequence[int | None]) -> list[Explanation]:
-        """What explain() yields for images of one size."""
-        images = torch.stack([item.image for item in loaded]).to(self.device, self.dtype)
-        autocast = torch.autocast(self.device.type, torch.bfloat16) if self.bfloat16 else nullcontext()
-        with NETWORK_LOCK, autocast:
-            with torch.inference_mode():
-                logits = self.model(images).float()                    # (B, K)
-            target = target_indices(None, logits) if wanted[0] is None else target_indices(wanted, logits)
-            attribution = self.method(self.model, images, target.tolist()).float().cpu()
-        maps = channel_reduce(attribution) if attribution.ndim == 4 else attribution
-        probability, target, labels = logits.softmax(dim=1).cpu(), target.tolist(), class_labels(logits)
-        return [
-            replace(item, target=c, label=labels[c], probability=p[c].item(), attribution=a.clone(), map=m.clone())
-            for item, c, p, a, m in zip(loaded, target, probability, attribution, maps, strict=True)
-        ]
-
-    def save(
-        self, folder: str | os.PathLike, inputs: object, target: int | None = None, *, progress: bool = False
-    ) -> tuple[int, list[Explanation]]:
-        """Explain picture files and save each as <stem>-<fingerprint>.npz and .png. What is there is not done again.
-
-        Args:
-            folder: where to; made if missing.
-            inputs: paths of files and folders, one or several. In the fingerprint a file counts by its content, the
-                network by its weights, a function of your own by its name.
-            target: None (each image's top class) or one class for all.
-            progress: show a bar.
-
-        Returns:
-            How many of the inputs now lie in the folder, and those that failed, with their `error`.
-
-        Raises:
-            ValueError, RuntimeError: as explain.
-        """
-        files = list_pictures([inputs] if isinstance(inputs, str | os.PathLike) else inputs)
-        method = getattr(self.method, "__qualname__", self.method)
-        network = fingerprint(method, self.dtype, self.bfloat16, target, self.model, *self.model.state_dict().values())
-        names = {file: f"{safe_name(file.stem)}-{fingerprint(network, file)}" for file in files}
-        todo = [file for file in files if not Path(folder, f"{names[file]}.npz").exists()]
-        failed = []
-        bar = tqdm(self.explain(todo, target), initial=len(files) - len(todo), total=len(files), disable=not progress)
-        for file, explanation in zip(todo, bar, strict=True):
-            if explanation.error:
-                failed.append(explanation)
-            else:
-                explanation.save(folder, names[file])
-        return len(files) - len(failed), failed
 
 
-def one_by_one(inputs: object) -> Iterator:
-    """Single pictures, however they were given."""
-    if isinstance(inputs, str | os.PathLike):
-        yield from list_pictures([inputs])
-    elif isinstance(inputs, Image.Image) or (isinstance(inputs, Tensor) and inputs.ndim != 4):
-        yield inputs
-    elif isinstance(inputs, Tensor):
-        yield from inputs
-    elif isinstance(inputs, Iterable):
-        for item in inputs:
-            yield from one_by_one(item)
-    else:
-        yield inputs                                                   # no picture at all: its Explanation will say so
 
 
-def in_step(items: Iterable, targets: Iterable) -> Iterator[tuple]:
-    """Pairs of an item and its target; ValueError if there are more of one than of the other."""
-    # BEGIN SOLUTION 7.3
-    nothing = object()
-    for item, target in zip_longest(items, targets, fillvalue=nothing):
-        if item is nothing or target is nothing:
-            raise ValueError("target has more or fewer classes than there are inputs; give one for all, or one each")
-        yield item, target
+
     # END SOLUTION
 
 
-def fingerprint(*parts: object) -> str:
-    """Ten hexadecimal digits of SHA-256 over the content of files, the values of tensors, and other things' text."""
-    digest = hashlib.sha256()
-    for part in parts:
-        if isinstance(part, Path):
-            data = part.read_bytes() if part.exists() else b""
-        elif isinstance(part, Tensor):
-            data = part.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
-        else:
-            data = str(part).encode()
-        digest.update(hashlib.sha256(data).digest())
-    return digest.hexdigest()[:10]
 
 
 # %% [markdown]
@@ -441,7 +173,7 @@ def figure_product(model: nn.Module, images: Tensor, target: Tensor) -> Figure:
 
 def figure_classes(model: nn.Module, images: Tensor, targets: Sequence[int]) -> Figure:
     """One picture of four animals: guided backpropagation and guided Grad-CAM of each one's class, a scale a row."""
-    picture = lesson_05.mosaic(images).expand(4, -1, -1, -1)
+    picture = mosaic(images).expand(4, -1, -1, -1)
     titles = describe_targets(model, picture, torch.tensor(targets))
     figure, axes = plt.subplots(2, 5, figsize=(16, 6.6), layout="constrained")
     for row, method in zip(axes, (guided_backpropagation, guided_grad_cam), strict=True):
@@ -464,29 +196,7 @@ def figure_scales(explanations: Sequence[Explanation]) -> Figure:
     return figure
 
 
-def options():
-    """The command line of this lesson."""
-    images = ["dog.jpg", "bird.jpg", "panda.jpg", "koala.jpg"]
-    parser = lesson_parser("07_guided_gradcam", "Guided Grad-CAM; with --method, explain whole folders.", images)
-    parser.add_argument("--method", choices=ATTRIBUTIONS, help="explain every picture with it and save the results")
-    parser.add_argument("--batch-size", type=int, default=8, help="images at once (default: %(default)s)")
-    parser.add_argument("--bfloat16", action="store_true", help="autocast to bfloat16")
-    return parser
 
-
-# %% tags=["active-ipynb"]
-# args = options().parse_args([])
-# model = lesson_model(args)
-# names, images = lesson_images(args)
-# labels = model(images).argmax(dim=1)
-# figure = figure_product(model, images[:3], labels[:3])
-
-# %% tags=["active-ipynb"]
-# figure = figure_classes(model, images, labels.tolist())
-
-# %% tags=["active-ipynb"]
-# with Explainer(model, "guided_grad_cam") as explainer:
-#     figure = figure_scales(list(explainer.explain(images)))
 
 # %% [markdown]
 # ## What the picture does not show
@@ -517,52 +227,8 @@ def options():
 
 
 # %%
-def explain_folders(args: argparse.Namespace) -> int:
-    """The batch mode: save an explanation of every picture; status 1 if one failed."""
-    inputs = args.image or [str(name) for name in args.default_images]
-    with Explainer(lesson_model(args), args.method, batch_size=args.batch_size, bfloat16=args.bfloat16) as explainer:
-        explained, failed = explainer.save(args.output_dir, inputs, lesson_target(args), progress=True)
-    for explanation in failed:
-        print(f"failed: {explanation.error}", file=sys.stderr)
-    print(f"{explained} explained, {len(failed)} failed")
-    return 1 if failed else 0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Print the table, write the figures; with --method, explain and save."""
-    args = options().parse_args(argv)
-    if args.method:
-        return explain_folders(args)
-    model = lesson_model(args)
-    names, images = lesson_images(args)
-    with torch.no_grad():
-        labels = target_indices(lesson_target(args), model(images))
-    random, generator = copy.deepcopy(model), torch.Generator().manual_seed(args.seed)
-    tops = lesson_06.stages(model)[:2]
-    for stage in tops:
-        lesson_06.randomize(random.get_submodule(stage), generator)
-    rows = []
-    for name, image, label in zip(names, images[:, None], labels.tolist(), strict=True):
-        row = [name, *describe_targets(model, image, label)]
-        for method in (guided_backpropagation, grad_cam, guided_grad_cam):
-            map = method(model, image, label).abs()
-            row += [correlation(map, method(model, image, lesson_05.ABSENT).abs()),
-                    correlation(map, method(random, image, label).abs())]  # fmt: skip
-        rows.append(row)
-    methods = ("guided backprop", "Grad-CAM", "guided Grad-CAM")
-    print_table(["image", "class", *(f"{what}: {name}" for name in methods for what in ("tabby", "random"))], rows)
-    print("Correlation of the map with that of the class tabby, and with that of the same class after the weights of "
-          f"{' and '.join(tops)} were drawn anew (nan: that map is empty).")  # fmt: skip
-    with Explainer(model) as explainer:
-        explanations = list(explainer.explain(images, labels))
-    figures = {
-        "product.png": figure_product(model, images[:3], labels[:3]),
-        "scales.png": figure_scales(explanations[:4]),
-    }
-    if len(images) >= 4:
-        figures["classes.png"] = figure_classes(model, images[:4], labels.tolist()[:4])
-    save_figures(args, figures)
-    return 0
 
 
 # %% [markdown]
@@ -576,6 +242,3 @@ def main(argv: Sequence[str] | None = None) -> int:
 # 4. In production: eval mode, the logit, batches, a lock, errors as results, files that are complete or absent, names
 #    that say what they hold, and raw numbers next to every picture.
 
-# %% tags=["active-py"]
-if __name__ == "__main__":
-    sys.exit(run_lesson(main))

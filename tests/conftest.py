@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import runpy
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import grading
 
-from utils import import_lesson, load_image, load_model, preprocess_image
+from utils import PROJECT_ROOT, load_image, load_model, preprocess_image
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
@@ -86,8 +87,8 @@ class PixelFunction(nn.Module):
 
 @pytest.fixture
 def lesson(request: pytest.FixtureRequest) -> ModuleType:
-    """The lesson that a test with points is about: the student's when a submission is graded, else ours."""
-    return import_lesson(grading.lesson_of(request.node))
+    """The lesson or part that a test with points is about: the student's when a submission is graded, else ours."""
+    return grading.load_lesson(grading.lesson_of(request.node))
 
 
 @pytest.fixture
@@ -159,6 +160,29 @@ def bump() -> Tensor:
     """A non-negative (224, 224) map."""
     y, x = torch.meshgrid(torch.linspace(-1, 1, 224), torch.linspace(-1, 1, 224), indexing="ij")
     return torch.exp(-4 * (x - 0.3) ** 2 - 6 * y**2)
+
+
+def run_script(name: str, *options: str) -> int:
+    """Run a lesson or part as a program, and give its exit status.
+
+    In this process: importing torch anew for each test would take minutes.
+    """
+    before = sys.argv, sys.excepthook
+    sys.argv = [name, *options]
+    try:
+        if "." in name:
+            runpy.run_module(name, run_name="__main__", alter_sys=True)
+        else:
+            runpy.run_path(str(PROJECT_ROOT / f"{name}.py"), run_name="__main__")
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except Exception as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+        return 1
+    finally:
+        sys.argv, sys.excepthook = before
+        plt.close("all")
+    return 0
 
 
 def hook_count(model: nn.Module) -> int:

@@ -18,12 +18,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import cache
 from itertools import groupby
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 import pytest
-from markers import Exercise, announced, lesson_files, others_solved, write_whole
+from markers import Exercise, announced, lesson_files, lesson_name, lesson_path, others_solved, write_whole
 
 from utils import PROJECT_ROOT, import_lesson
 
@@ -96,7 +98,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if mark and (not wanted or mark.kwargs["exercise"] in wanted):
             chosen.append(item)
     config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
-    items[:] = sorted(chosen, key=lambda item: [int(part) for part in exercise_of(item).split(".")])
+    items[:] = sorted(chosen, key=lambda item: (lesson_order(lesson_of(item)), exercise_key(exercise_of(item))))
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -140,18 +142,39 @@ def exercise_of(item: pytest.Item) -> str:
     return item.get_closest_marker("points").kwargs["exercise"]
 
 
+def exercise_key(number: str) -> tuple[int, ...]:
+    """Numbers in the order of counting: 5.2 before 5.10."""
+    return tuple(map(int, number.split(".")))
+
+
 def points_of(item: pytest.Item) -> float:
     """What a test is worth."""
     return item.get_closest_marker("points").args[0]
 
 
+@cache
+def homes() -> dict[str, str]:
+    """Exercise -> the lesson or part whose text announces it."""
+    texts = {lesson_name(file, PROJECT_ROOT): file.read_text(encoding="utf-8") for file in lesson_files(PROJECT_ROOT)}
+    return {exercise.number: name for name, text in texts.items() for exercise in announced(text)}
+
+
 def lesson_of(item: pytest.Item) -> str:
-    """The lesson that a test's exercise stands in, such as "05_gradcam"."""
-    number = int(exercise_of(item).split(".")[0])
-    names = [file.stem for file in lesson_files(PROJECT_ROOT) if file.stem.startswith(f"{number:02d}_")]
-    if not names:
-        raise pytest.UsageError(f"{item.nodeid} is for exercise {exercise_of(item)}, but there is no lesson {number}")
-    return names[0]
+    """The lesson or part that a test's exercise stands in, such as "05_gradcam" or "advanced.lrp"."""
+    number = exercise_of(item)
+    if number not in homes():
+        raise pytest.UsageError(f"{item.nodeid} is for exercise {number}, but no lesson or part announces it")
+    return homes()[number]
+
+
+def load_lesson(name: str) -> ModuleType:
+    """A lesson or part as a module."""
+    return importlib.import_module(name) if "." in name else import_lesson(name)
+
+
+def lesson_order(name: str) -> tuple[bool, str]:
+    """Lessons come before parts, each in the order of their names."""
+    return "." in name, name
 
 
 def all_grades(config: pytest.Config) -> list[Grade]:
@@ -161,7 +184,8 @@ def all_grades(config: pytest.Config) -> list[Grade]:
         graded.setdefault(exercise_of(item), []).append((points_of(item), outcome))
     texts = [file.read_text(encoding="utf-8") for file in lesson_files(PROJECT_ROOT)]
     known = {exercise.number: exercise for text in texts for exercise in announced(text)}
-    return [grade(known.get(number, Exercise(number, "", 0, 0, 0)), tests) for number, tests in graded.items()]
+    numbers = sorted(graded, key=exercise_key)
+    return [grade(known.get(number, Exercise(number, "", 0, 0, 0)), graded[number]) for number in numbers]
 
 
 def grade(exercise: Exercise, tests: list[tuple[float, Outcome]]) -> Grade:
@@ -200,7 +224,7 @@ def handed_in(folder: Path, lesson: str) -> str:
     Raises:
         ValueError: neither is there, or it cannot be read.
     """
-    script, notebook = folder / f"{lesson}.py", folder / f"{lesson}.ipynb"
+    script, notebook = (folder / f"{lesson_path(lesson)}{suffix}" for suffix in (".py", ".ipynb"))
     try:
         if script.is_file():
             return script.read_text(encoding="utf-8")
@@ -214,11 +238,12 @@ def handed_in(folder: Path, lesson: str) -> str:
 
 
 def warm_up(lesson: str) -> None:
-    """Load what the lesson builds on before forking: the lessons before it, and the packages it imports."""
+    """Load what the lesson builds on before forking: the lessons before it, and the modules it imports."""
     for file in lesson_files(PROJECT_ROOT):
-        if file.stem < lesson:
-            import_lesson(file.stem)
-    for node in ast.parse((PROJECT_ROOT / f"{lesson}.py").read_text(encoding="utf-8")).body:
+        name = lesson_name(file, PROJECT_ROOT)
+        if "." not in name and lesson_order(name) < lesson_order(lesson):
+            import_lesson(name)
+    for node in ast.parse((PROJECT_ROOT / f"{lesson_path(lesson)}.py").read_text(encoding="utf-8")).body:
         names = [node.module] if isinstance(node, ast.ImportFrom) else []
         names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         for name in names:
@@ -236,7 +261,7 @@ def grade_lesson(config: pytest.Config, lesson: str, items: list[pytest.Item]) -
         for item in items:
             report(config, item, broken(item, str(reason)))
         return
-    reference = (PROJECT_ROOT / f"{lesson}.py").read_text(encoding="utf-8")
+    reference = (PROJECT_ROOT / f"{lesson_path(lesson)}.py").read_text(encoding="utf-8")
     hopeless = None
     for exercise, group in groupby(items, exercise_of):
         group = list(group)
@@ -389,7 +414,7 @@ def child(config: pytest.Config, lesson: str, source: str, items: list[pytest.It
     sandbox.calm(scratch)
     sandbox.guard(secrets(lesson, folder), os.path.realpath(config._tmp_path_factory.getbasetemp()))
     try:
-        sandbox.load(lesson, Path(folder) / f"{lesson}.py", source)
+        sandbox.load(lesson, Path(folder) / f"{lesson_path(lesson)}.py", source)
     except BaseException as error:
         say(import_error=sandbox.sentence(error))
         os._exit(0)
@@ -421,7 +446,8 @@ def run_protocol(item: pytest.Item, following: pytest.Item | None) -> list[pytes
 def secrets(lesson: str, folder: str):
     """Whether a submission must not read a file: the reference of this lesson and later ones, and what quotes them."""
     root, own = os.path.realpath(PROJECT_ROOT), folder + os.sep
-    stems = [file.stem for file in lesson_files(PROJECT_ROOT) if file.stem >= lesson]
+    names = [lesson_name(file, PROJECT_ROOT) for file in lesson_files(PROJECT_ROOT)]
+    stems = [name.rpartition(".")[2] for name in names if lesson_order(name) >= lesson_order(lesson)]
     closed = tuple(os.path.join(root, *part) + os.sep for part in ((".git",), ("tests", "mutants"), ("outputs",)))
 
     def secret(path: str) -> bool:

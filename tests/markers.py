@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 MARKER = re.compile(r"(?P<indent>\s*)#+\s*(?P<edge>BEGIN SOLUTION|END SOLUTION|EXERCISE|END EXERCISE)\b(?P<rest>.*)")
+ROOMS = ("evaluation", "advanced")  # folders of parts
 NUMBER = re.compile(r"\d+\.\d+")
 HEADING = re.compile(
     r"\*\*(\d+\.\d+) ([^*]+)\*\* \(difficulty (\d), (\d+) minutes, (?:(\d+) points?|no code to submit)\)"
@@ -37,8 +38,20 @@ class Exercise(NamedTuple):
 
 
 def lesson_files(folder: Path) -> list[Path]:
-    """The lessons in a folder, in order."""
-    return sorted(folder.glob("0*_*.py"))
+    """The lessons in a folder and the parts in its rooms, in order: the scripts that begin with a cell of text."""
+    patterns = ("[0-9][0-9]_*.py", *(f"{room}/*.py" for room in ROOMS))
+    found = [file for pattern in patterns for file in sorted(folder.glob(pattern))]
+    return [file for file in found if file.read_text(encoding="utf-8").startswith("# %% [markdown]")]
+
+
+def lesson_name(file: Path, folder: Path) -> str:
+    """How a lesson or part is called: "05_gradcam", or "evaluation.planted_scenes"."""
+    return ".".join(file.relative_to(folder).with_suffix("").parts)
+
+
+def lesson_path(name: str) -> str:
+    """The path of a lesson or part inside its folder, without suffix: "evaluation/planted_scenes"."""
+    return name.replace(".", "/")
 
 
 def announced(text: str) -> list[Exercise]:

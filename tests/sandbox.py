@@ -9,6 +9,7 @@ from __future__ import annotations
 import builtins
 import faulthandler
 import gc
+import importlib
 import linecache
 import math
 import os
@@ -133,12 +134,15 @@ def restored(before: list[tuple]) -> list[str]:
 
 
 def load(name: str, file: Path, source: str) -> None:
-    """Run a submission's lesson; import_lesson(name) gives it from now on."""
-    module = ModuleType(f"lesson_{name}")
+    """Run a submission's lesson or part; import_lesson(name), or import, gives it from now on."""
+    room, _, part = name.rpartition(".")
+    module = ModuleType(name if room else f"lesson_{name}")
     module.__file__ = str(file)
     code = compile(source, str(file), "exec", dont_inherit=True)
     linecache.cache[str(file)] = (len(source), None, source.splitlines(keepends=True), str(file))
     sys.modules[module.__name__] = module
+    if room:
+        setattr(importlib.import_module(room), part, module)
     exec(code, vars(module))
 
 

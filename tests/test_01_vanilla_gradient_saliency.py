@@ -3,8 +3,7 @@
 import captum.attr
 import pytest
 import torch
-from conftest import PixelFunction, assert_common_contract, assert_leaves_no_trace, relative_error, unchanged
-from torch import nn
+from conftest import PixelFunction, assert_common_contract, assert_leaves_no_trace, relative_error
 
 from utils import import_lesson
 
@@ -83,19 +82,40 @@ def test_softmax_fades_where_the_logit_does_not():
     assert lesson.softmax_gradient(model, images, 0).abs().max() < 1e-6
 
 
-def test_gradient_flow_by_hand():
-    """S = 3 * mean of 2x over four pixels: dS/d(conv) = 3/4, dS/dx = 6/4."""
-    model = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, 1))
+def test_the_softmax_gradient_is_a_contrast_with_the_rivals(tiny, small_images):
+    """dp_c/dx = p_c (1 - p_c) (dS_c/dx - sum over the others of q_k dS_k/dx), q_k = p_k / (1 - p_c)."""
     with torch.no_grad():
-        model[0].weight.fill_(2.0)
-        model[3].weight.fill_(3.0)
-    flow = lesson.gradient_flow(model.eval(), torch.ones(1, 1, 2, 2), 0)
-    assert flow == pytest.approx({"pixels": 1.5, "0": 0.75, "1": 3.0})
+        p = tiny(small_images).softmax(dim=1)[:, :, None, None, None]                        # (B, K, 1, 1, 1)
+    dS = torch.stack([lesson.vanilla_gradient(tiny, small_images, k) for k in range(3)], dim=1)
+    rivals = (p[:, [0, 2]] / (1 - p[:, 1:2]) * dS[:, [0, 2]]).sum(dim=1)
+    torch.testing.assert_close(
+        lesson.softmax_gradient(tiny, small_images, 1), p[:, 1] * (1 - p[:, 1]) * (dS[:, 1] - rivals)
+    )
 
 
-def test_gradient_flow_leaves_no_hooks(tiny, small_images):
-    with unchanged(tiny, small_images):
-        lesson.gradient_flow(tiny, small_images[:1])
+def test_measured_slope_of_a_linear_model_is_exact(linear):
+    """w . v / |v| for each image, whatever the length of v and the step."""
+    images = torch.arange(48.0, dtype=torch.float64).reshape(2, 3, 2, 4)
+    direction = torch.linspace(-3, 2, 48, dtype=torch.float64).reshape(2, 3, 2, 4)
+    w = linear[1].weight.detach()[[2, 0]].reshape(2, 3, 2, 4)
+    expected = (w * direction).sum(dim=(1, 2, 3)) / direction.flatten(1).norm(dim=1)
+    for scale, step in ((1, 0.005), (7, 0.5)):
+        found = lesson.measured_slope(linear, images, scale * direction, [2, 0], step=step)
+        torch.testing.assert_close(found, expected)
+
+
+def test_measured_slope_confirms_the_gradient(tiny, small_images):
+    gradient = lesson.vanilla_gradient(tiny, small_images, [0, 1, 2])
+    measured = lesson.measured_slope(tiny, small_images, gradient, [0, 1, 2], step=1e-6)
+    torch.testing.assert_close(measured, gradient.flatten(1).norm(dim=1), rtol=1e-6, atol=1e-9)
+
+
+def test_removing_a_tenth_of_the_pixels():
+    """The tenth that the map ranks highest becomes 0 in all channels, the rest stays."""
+    images, maps = torch.ones(1, 3, 10, 10), torch.arange(100.0).reshape(1, 10, 10)
+    found = lesson.without(images, maps)
+    assert (found[0, :, :9] == 1).all()
+    assert (found[0, :, 9] == 0).all()
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -1,7 +1,5 @@
 """Exercises of lesson 01, with their points."""
 
-import math
-
 import pytest
 import torch
 from conftest import PixelFunction, assert_tensor, unchanged
@@ -102,41 +100,36 @@ def test_softmax_gradient_vanishes_where_the_network_is_certain(lesson, linear):
     assert_tensor(lesson.softmax_gradient(linear, IMAGES), lesson.softmax_gradient(linear, IMAGES, top))
 
 
-def chain() -> nn.Module:
-    """Two stages with a spatial output that multiply by 3 and by -2, then the sum of all values."""
-    first, second = nn.Conv2d(1, 1, 1, bias=False), nn.Conv2d(1, 1, 1, bias=False)
-    nn.init.constant_(first.weight, 3.0)
-    nn.init.constant_(second.weight, -2.0)
-    model = nn.Sequential(first, second, nn.Flatten(), nn.Linear(6, 2, bias=False))
-    nn.init.constant_(model[3].weight, 0.5)
-    return model.eval()
+@pytest.mark.points(1, exercise="1.4")
+def test_slope_of_a_linear_model(lesson, linear):
+    """w . v / |v| for each image: only where the direction points counts, not how long it is."""
+    direction = (IMAGES * 3 + 0.5).cos()
+    expected = (rows(linear, [2, 0, 1]) * direction).sum(dim=(1, 2, 3)) / direction.flatten(1).norm(dim=1)
+    assert_tensor(lesson.measured_slope(linear, IMAGES, direction, [2, 0, 1]), expected)
+    assert_tensor(lesson.measured_slope(linear, IMAGES, 5 * direction, [2, 0, 1]), expected)
+    assert_tensor(lesson.measured_slope(linear, IMAGES, -direction, [2, 0, 1], step=0.3), -expected)
 
 
 @pytest.mark.points(1, exercise="1.4")
-def test_flow_by_hand(lesson):
-    found = lesson.gradient_flow(chain(), torch.ones(1, 1, 2, 3), 0)
-    assert {name: float(value) for name, value in found.items()} == pytest.approx({"pixels": 3, "0": 1, "1": 0.5})
+def test_slope_is_a_central_difference(lesson):
+    """On a curve, (f(x + h) - f(x - h)) / 2h of x^3 is 3x^2 + h^2, where one-sided differences give other numbers."""
+    model = PixelFunction(lambda x: x.pow(3).sum((1, 2, 3))[:, None])
+    x = torch.full((1, 3, 1, 1), 0.5, dtype=torch.float64)
+    direction = torch.tensor([0.0, 2.0, 0.0], dtype=torch.float64).reshape(1, 3, 1, 1)
+    for step in (0.1, 0.4):
+        found = lesson.measured_slope(model, x, direction, 0, step=step)
+        assert_tensor(found, torch.tensor([3 * 0.25 + step**2], dtype=torch.float64))
 
 
 @pytest.mark.points(1, exercise="1.4")
-def test_flow_is_a_root_mean_square(lesson):
-    weights = torch.tensor([3.0, -4.0, 0.0, 0.0])
-    model = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), nn.Flatten(), nn.Linear(4, 1, bias=False)).eval()
-    nn.init.ones_(model[0].weight)
-    model[2].weight = nn.Parameter(weights[None])
-    found = lesson.gradient_flow(model, torch.ones(1, 1, 2, 2))
-    assert isinstance(found["pixels"], float)
-    assert found["0"] == pytest.approx(math.sqrt(25 / 4))
-
-
-@pytest.mark.points(1, exercise="1.4")
-def test_flow_of_the_class_asked_for(lesson, tiny, small_images):
-    image = small_images[:1]
-    gradient = lesson.vanilla_gradient(tiny, image, 2)
-    with unchanged(tiny, image):
-        found = lesson.gradient_flow(tiny, image, 2)
-    assert found["pixels"] == pytest.approx(gradient.square().mean().sqrt().item())
-    assert list(found) == ["pixels", "conv1", "conv2"]  # the ReLU ran twice
-    assert lesson.gradient_flow(PixelFunction(lambda x: x.sum(dim=(2, 3))), image) == pytest.approx(
-        {"pixels": math.sqrt(1 / 3)}
-    )
+def test_slope_along_the_gradient_is_its_length(lesson, tiny, small_images):
+    with torch.no_grad():
+        top = tiny(small_images).argmax(dim=1)
+    parts = []
+    for i in range(3):
+        x = small_images[i : i + 1].clone().requires_grad_()
+        parts.append(torch.autograd.grad(tiny(x)[0, top[i]], x)[0])
+    gradient = torch.cat(parts)
+    with unchanged(tiny, small_images):
+        found = lesson.measured_slope(tiny, small_images, gradient, step=1e-6)
+    assert_tensor(found, gradient.flatten(1).norm(dim=1), rtol=1e-6, atol=1e-9)

@@ -1,6 +1,7 @@
 """Answers to the exercises of lesson 01; see run.py."""
 
 SCORE = "score = target_logits(model(x), target)"
+UNIT = "unit = direction / direction.flatten(1).norm(dim=1)[:, None, None, None]"
 
 WRONG = [
     ("1.1", "loss instead of the logit", SCORE,
@@ -42,13 +43,18 @@ WRONG = [
      "logits = model(x)\nlabels = target_indices(target, logits)\n"
      "(gradient,) = torch.autograd.grad(target_logits(logits, labels).sum(), x)\n"
      "gradient = gradient * target_logits(logits.detach().softmax(dim=1), labels)[:, None, None, None]"),
-    ("1.4", "sum instead of mean", "square().mean()", "square().sum()"),
-    ("1.4", "mean absolute value", "square().mean().sqrt()", "abs().mean()"),
-    ("1.4", "no root", ".sqrt()", ""),
-    ("1.4", "largest value", "square().mean().sqrt()", "abs().max()"),
-    ("1.4", "of the activations, not the gradients", "sizes = [gradient.square()",
-     "gradients = [x, *outputs.values()]\nsizes = [gradient.square()"),
-    ("1.4", "standard deviation", "square().mean().sqrt()", "std()"),
+    ("1.4", "nothing computed", "", "return images.new_zeros(len(images))"),
+    ("1.4", "the direction's length forgotten", UNIT, "unit = direction"),
+    ("1.4", "one length for the whole batch", UNIT, "unit = direction / direction.norm()"),
+    ("1.4", "forward difference", "return (ahead - behind) / (2 * step)",
+     "return (ahead - target_logits(model(images), target)) / step"),
+    ("1.4", "half the way forgotten", "(2 * step)", "step"),
+    ("1.4", "never divided by the step", " / (2 * step)", ""),
+    ("1.4", "behind minus ahead", "(ahead - behind)", "(behind - ahead)"),
+    ("1.4", "absolute value", "(ahead - behind)", "(ahead - behind).abs()"),
+    ("1.4", "largest component for the length", UNIT,
+     "unit = direction / direction.flatten(1).abs().amax(dim=1)[:, None, None, None]"),
+    ("1.4", "step ignored", UNIT, UNIT + "\nstep = 0.005"),
 ]  # fmt: skip
 
 RIGHT = [
@@ -61,6 +67,8 @@ RIGHT = [
      "return w.max(dim=1)[0] if reduce == 'max' else w.sum(1)"),
     ("1.3", "softmax written out", "logits.softmax(dim=1)",
      "(logits - logits.logsumexp(dim=1, keepdim=True)).exp()"),
-    ("1.4", "norm over root of the count", "gradient.square().mean().sqrt().item()",
-     "float(gradient.norm()) / gradient.numel() ** 0.5"),
+    ("1.4", "both steps in one batch", "", "unit = nn.functional.normalize(direction.flatten(1))\n"
+     "unit = unit.reshape(images.shape)\n"
+     "both = model(torch.cat([images + step * unit, images - step * unit]))\n"
+     "ahead, behind = target_logits(both, target.repeat(2)).chunk(2)\nreturn (ahead - behind) / step / 2"),
 ]  # fmt: skip

@@ -1,0 +1,1 @@
+"""What the lessons rest on and no student needs to read."""

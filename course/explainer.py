@@ -1,0 +1,265 @@
+"""Explainer: any method on any number of pictures, batch by batch, whole or not at all."""
+
+from __future__ import annotations
+
+import copy
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from itertools import groupby, islice, repeat, zip_longest
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from course.checks import (
+    check_counts,
+    check_device,
+    check_inputs,
+    one_line,
+    target_indices,
+)
+from course.figures import overlay
+from course.files import fingerprint, safe_name, write
+from course.lesson import Lesson
+from course.pictures import list_pictures, load_image
+from utils import (
+    channel_reduce,
+    class_labels,
+    import_lesson,
+    preprocess_image,
+)
+
+# Name -> lesson and function; resolved when asked for, so that nothing below the lessons knows them
+ATTRIBUTIONS = {
+    "vanilla_gradient": "01_vanilla_gradient_saliency", "gradient_times_input": "02_gradient_input_saliency",
+    "smoothgrad": "03_smoothgrad", "integrated_gradients": "04_integrated_gradients", "grad_cam": "05_gradcam",
+    "hires_cam": "05_gradcam", "layer_cam": "05_gradcam", "guided_backpropagation": "06_guided_backpropagation",
+    "deconvnet": "06_guided_backpropagation", "guided_grad_cam": "07_guided_gradcam",
+}  # fmt: skip
+
+
+def attribution_method(name: str) -> Callable:
+    """The function of that name, from its lesson."""
+    return getattr(import_lesson(ATTRIBUTIONS[name]), name)
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """What was found for one input, or in `error` why nothing was.
+
+    Attributes:
+        source: the path, or "input 3" for the fourth input if that was an image or a tensor.
+        image: (3, H, W), what the network saw, normalised.
+        target, label, probability: the class explained; its softmax probability, in [0, 1].
+        attribution: (3, H, W), or (H, W) for class activation maps; not rescaled.
+        map: (H, W): the attribution's largest absolute value over channels, or the class activation map itself.
+        error: one sentence, or None. Tensors are float32 on the CPU; with an error all of the above but source is None.
+    """
+
+    source: str
+    image: Tensor | None = None
+    target: int | None = None
+    label: str | None = None
+    probability: float | None = None
+    attribution: Tensor | None = None
+    map: Tensor | None = None
+    error: str | None = None
+
+    def save(self, folder: str | os.PathLike, name: str | None = None) -> Path:
+        """Write the overlay as <name>.png, then all but the image as <name>.npz; each is complete or not there.
+
+        Args:
+            folder: made if missing.
+            name: without suffix; the source's name by default.
+
+        Returns:
+            The path of the .npz.
+
+        Raises:
+            ValueError: this is an error, there is nothing to save.
+        """
+        if self.error:
+            raise ValueError(f"{self.source} was not explained ({self.error}), so there is nothing to save")
+        file = Path(folder) / f"{name or safe_name(Path(self.source).stem)}.npz"
+        picture = Image.fromarray((overlay(self.image, self.map) * 255).round().astype(np.uint8))
+        write(file.with_name(file.stem + ".png"), lambda stream: picture.save(stream, format="png"))
+        fields = ("source", "target", "label", "probability", "attribution", "map")
+        write(file, lambda stream: np.savez_compressed(stream, **{field: getattr(self, field) for field in fields}))
+        return file
+
+
+NETWORK_LOCK = threading.RLock()  # of all networks: two explainers may share one
+
+
+class Explainer:
+    """Explains pictures with one network and one method, batch by batch; usable from several threads.
+
+    Args:
+        model: classifier in eval mode, normalised (B, 3, H, W) -> logits (B, K). Never changed.
+        method: a name in ATTRIBUTIONS, or a function (model, images, target) -> (B, 3, H, W) or (B, H, W).
+        device: where to work, "cuda" or "mps" for instance; None is where the model is. Elsewhere works a copy.
+        batch_size: images that go through the network at once. Memory grows with it, not with the number of inputs.
+        bfloat16: autocast to bfloat16: less memory, faster on some hardware, two to three significant digits.
+
+    Raises:
+        ValueError: unknown method or device, a batch_size below 1, a model in train mode.
+
+    At the end of a `with` block, should you use one, it lets go of the network.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        method: str | Callable = "guided_grad_cam",
+        *,
+        device: str | torch.device | None = None,
+        batch_size: int = 8,
+        bfloat16: bool = False,
+    ) -> None:
+        if not callable(method) and method not in ATTRIBUTIONS:
+            raise ValueError(f"there is no method {method!r}; there are {', '.join(ATTRIBUTIONS)}, or give a function")
+        check_counts(batch_size=batch_size)
+        check_device(device)
+        check_inputs(model, torch.zeros(1, 3, 1, 1))                   # for the train mode
+        weight = next(model.parameters(), torch.empty(0))
+        self.dtype, self.device = weight.dtype, weight.device
+        if device is not None:
+            self.device = torch.empty(0, device=device).device         # "cuda" becomes "cuda:0", as weights have it
+        self.model = model if self.device == weight.device else copy.deepcopy(model).to(self.device)
+        self.method = method if callable(method) else attribution_method(method)
+        self.batch_size, self.bfloat16 = batch_size, bfloat16
+
+    def __enter__(self) -> Explainer:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.model = None
+
+    def explain(self, inputs: object, target: int | Iterable[int] | None = None) -> Iterator[Explanation]:
+        """One Explanation for each input, in order; batches are computed as you ask for their results.
+
+        Args:
+            inputs: a path, a Pillow image, a normalised tensor (3, H, W) or (B, 3, H, W), or any number of these in a
+                list or a generator, which may be endless. Folders are opened.
+            target: None (each image's top class), one class for all, or one for each input.
+
+        Raises:
+            ValueError: a target that is no class, or not one for each input; whatever the method refuses.
+            RuntimeError: the explainer was closed.
+        """
+        target = target.tolist() if isinstance(target, Tensor | np.generic | np.ndarray) else target
+        each = isinstance(target, Iterable)
+        pairs = in_step(one_by_one(inputs), target) if each else zip(one_by_one(inputs), repeat(target))
+        position = 0
+        while batch := list(islice(pairs, self.batch_size)):
+            if self.model is None:
+                raise RuntimeError("this Explainer is closed; make a new one")
+            loaded = [(self._load(item, position + i), wanted) for i, (item, wanted) in enumerate(batch)]
+            position += len(batch)
+            # Only images of one size go together
+            for shape, group in groupby(loaded, key=lambda pair: None if pair[0].error else pair[0].image.shape):
+                explanations, wanted = zip(*group, strict=True)
+                yield from explanations if shape is None else self._explain_batch(explanations, wanted)
+
+    def _load(self, item: object, position: int) -> Explanation:
+        """An Explanation with the image alone, or with an error."""
+        is_path = isinstance(item, str | os.PathLike)
+        source = str(item) if is_path else f"input {position}"
+        try:
+            if isinstance(item, Tensor):
+                check_inputs(self.model, item[None])
+                return Explanation(source, item.detach().float().cpu())
+            return Explanation(source, preprocess_image(load_image(item) if is_path else item)[0])
+        except (ValueError, TypeError, OSError) as error:
+            return Explanation(source, error=one_line(error))
+
+    def _explain_batch(self, loaded: Sequence[Explanation], wanted: Sequence[int | None]) -> list[Explanation]:
+        """What explain() yields for images of one size."""
+        images = torch.stack([item.image for item in loaded]).to(self.device, self.dtype)
+        autocast = torch.autocast(self.device.type, torch.bfloat16) if self.bfloat16 else nullcontext()
+        with NETWORK_LOCK, autocast:
+            with torch.inference_mode():
+                logits = self.model(images).float()                    # (B, K)
+            target = target_indices(None, logits) if wanted[0] is None else target_indices(wanted, logits)
+            attribution = self.method(self.model, images, target.tolist()).float().cpu()
+        maps = channel_reduce(attribution) if attribution.ndim == 4 else attribution
+        probability, target, labels = logits.softmax(dim=1).cpu(), target.tolist(), class_labels(logits)
+        return [
+            replace(item, target=c, label=labels[c], probability=p[c].item(), attribution=a.clone(), map=m.clone())
+            for item, c, p, a, m in zip(loaded, target, probability, attribution, maps, strict=True)
+        ]
+
+    def save(
+        self, folder: str | os.PathLike, inputs: object, target: int | None = None, *, progress: bool = False
+    ) -> tuple[int, list[Explanation]]:
+        """Explain picture files and save each as <stem>-<fingerprint>.npz and .png. What is there is not done again.
+
+        Args:
+            folder: where to; made if missing.
+            inputs: paths of files and folders, one or several. In the fingerprint a file counts by its content, the
+                network by its weights, a function of your own by its name.
+            target: None (each image's top class) or one class for all.
+            progress: show a bar.
+
+        Returns:
+            How many of the inputs now lie in the folder, and those that failed, with their `error`.
+
+        Raises:
+            ValueError, RuntimeError: as explain.
+        """
+        files = list_pictures([inputs] if isinstance(inputs, str | os.PathLike) else inputs)
+        method = getattr(self.method, "__qualname__", self.method)
+        network = fingerprint(method, self.dtype, self.bfloat16, target, self.model, *self.model.state_dict().values())
+        names = {file: f"{safe_name(file.stem)}-{fingerprint(network, file)}" for file in files}
+        todo = [file for file in files if not Path(folder, f"{names[file]}.npz").exists()]
+        failed = []
+        bar = tqdm(self.explain(todo, target), initial=len(files) - len(todo), total=len(files), disable=not progress)
+        for file, explanation in zip(todo, bar, strict=True):
+            if explanation.error:
+                failed.append(explanation)
+            else:
+                explanation.save(folder, names[file])
+        return len(files) - len(failed), failed
+
+
+def one_by_one(inputs: object) -> Iterator:
+    """Single pictures, however they were given."""
+    if isinstance(inputs, str | os.PathLike):
+        yield from list_pictures([inputs])
+    elif isinstance(inputs, Image.Image) or (isinstance(inputs, Tensor) and inputs.ndim != 4):
+        yield inputs
+    elif isinstance(inputs, Tensor):
+        yield from inputs
+    elif isinstance(inputs, Iterable):
+        for item in inputs:
+            yield from one_by_one(item)
+    else:
+        yield inputs                                                   # no picture at all: its Explanation will say so
+
+
+def in_step(items: Iterable, targets: Iterable) -> Iterator[tuple]:
+    """Pairs of an item and its target; ValueError if there are more of one than of the other."""
+    nothing = object()
+    for item, target in zip_longest(items, targets, fillvalue=nothing):
+        if item is nothing or target is nothing:
+            raise ValueError("target has more or fewer classes than there are inputs; give one for all, or one each")
+        yield item, target
+
+
+def explain_folders(lesson: Lesson) -> int:
+    """The batch mode: save an explanation of every picture; status 1 if one failed."""
+    args = lesson.args
+    inputs = lesson.args.image or [str(name) for name in args.default_images]
+    with Explainer(lesson.model, args.method, batch_size=args.batch_size, bfloat16=args.bfloat16) as explainer:
+        explained, failed = explainer.save(args.output_dir, inputs, lesson.target, progress=True)
+    for explanation in failed:
+        print(f"failed: {explanation.error}", file=sys.stderr)
+    print(f"{explained} explained, {len(failed)} failed")
+    return 1 if failed else 0
