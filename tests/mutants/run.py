@@ -71,10 +71,13 @@ def run(mutants: list[Mutant]) -> dict[str, dict]:
     with tempfile.TemporaryDirectory() as folder:
         for file in lesson_files(ROOT):
             text = file.read_text(encoding="utf-8")
+            own = {region.exercise for region in solution_regions(text, file.name)}
             for mutant in mutants:
-                if int(mutant.exercise.split(".")[0]) == int(file.name[:2]):
+                if mutant.exercise in own:
                     text = mutated(text, mutant)
-            (Path(folder) / file.name).write_text(text, encoding="utf-8")
+            copy = Path(folder) / file.relative_to(ROOT)
+            copy.parent.mkdir(exist_ok=True)
+            copy.write_text(text, encoding="utf-8")
         report = Path(folder) / "grades.json"
         command = [sys.executable, "-m", "pytest", str(TESTS), f"--submission={folder}", f"--grades={report}", "-q",
                    "-p", "no:cacheprovider", *(f"--exercise={mutant.exercise}" for mutant in mutants)]  # fmt: skip
