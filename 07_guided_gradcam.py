@@ -125,7 +125,6 @@ def guided_grad_cam(
 
 
 
-    # END SOLUTION
 
 
 
@@ -144,7 +143,6 @@ def guided_grad_cam(
 
 
 
-    # END SOLUTION
 
 
 
