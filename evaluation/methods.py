@@ -1,23 +1,26 @@
-"""Every method as a function (model, images, target) -> (B, H, W) map, and controls that know nothing of the network."""
+"""Every method as a function (model, images, target) -> (B, H, W) map, and controls that know nothing of the network.
+
+To add one of your own: METHODS["mine"] = my_function. If its values are shares, add its name to SHARES.
+"""
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from skimage.filters import sobel
 from torch import Tensor, nn
 
-from course.checks import (
-    MapFunction,
-)
+from course.checks import MapFunction, Target
 from course.pictures import displayable
-from utils import (
-    channel_reduce,
-    import_lesson,
-)
+from course.probes import randomized
+from utils import channel_reduce, import_lesson, upsample
+
+CELLS = 7  # the last layer of a ResNet sees a picture of 224 x 224 pixels as 7 x 7 cells
 
 
 def reduced(method: Callable, how: str = "max_abs", **options: object) -> MapFunction:
@@ -25,27 +28,65 @@ def reduced(method: Callable, how: str = "max_abs", **options: object) -> MapFun
     return lambda model, images, target=None: channel_reduce(method(model, images, target, **options), how)
 
 
-def random_map(_model: nn.Module, images: Tensor, _target: object = None) -> Tensor:
-    """Control: noise, drawn anew for each image but always the same for the same image."""
+# Controls: what does not beat them has explained nothing
+
+
+def noise(images: Tensor, *size: int) -> Tensor:
+    """Uniform noise in [0, 1], (B, *size): drawn anew for each image, but always the same for the same image."""
     seeds = [zlib.crc32(image.detach().cpu().numpy().tobytes()) for image in images]
-    maps = [torch.rand(images.shape[-2:], generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    maps = [torch.rand(size, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
     return torch.stack(maps).to(images)
 
 
-def centre_map(_model: nn.Module, images: Tensor, _target: object = None) -> Tensor:
+def random_map(_model: nn.Module, images: Tensor, _target: Target = None) -> Tensor:
+    """Control: noise, a value for each pixel."""
+    return noise(images, *images.shape[-2:])
+
+
+def centre_map(_model: nn.Module, images: Tensor, _target: Target = None) -> Tensor:
     """Control: a Gaussian about the centre, a quarter of the image wide (photographers centre)."""
     y, x = torch.meshgrid(*(torch.linspace(-1, 1, side) for side in images.shape[-2:]), indexing="ij")
     return torch.exp(-(x**2 + y**2) / (2 * 0.5**2)).to(images).expand(len(images), -1, -1)
 
 
-def edge_map(_model: nn.Module, images: Tensor, _target: object = None) -> Tensor:
+def edge_map(_model: nn.Module, images: Tensor, _target: Target = None) -> Tensor:
     """Control: the Sobel filter of the grey photo."""
     return torch.from_numpy(np.stack([sobel(photo.mean(axis=2)) for photo in displayable(images)])).to(images)
 
 
-def uniform_map(_model: nn.Module, images: Tensor, _target: object = None) -> Tensor:
+def uniform_map(_model: nn.Module, images: Tensor, _target: Target = None) -> Tensor:
     """Control: the same value everywhere."""
     return torch.ones_like(images[:, 0])
+
+
+def coarse_random_map(_model: nn.Module, images: Tensor, _target: Target = None) -> Tensor:
+    """Control: noise of 7 x 7 cells, upsampled as Grad-CAM is."""
+    return upsample(noise(images, CELLS, CELLS), images.shape[-2:])
+
+
+def coarse_edge_map(model: nn.Module, images: Tensor, _target: Target = None) -> Tensor:
+    """Control: the mean of the edges in each of 7 x 7 cells, upsampled as Grad-CAM is."""
+    cells = F.adaptive_avg_pool2d(edge_map(model, images)[:, None], CELLS)[:, 0]
+    return upsample(cells, images.shape[-2:])
+
+
+FORGETFUL: WeakKeyDictionary[nn.Module, nn.Module] = WeakKeyDictionary()
+
+
+def untrained(method: MapFunction) -> MapFunction:
+    """The same method, asked of a copy of the network with random weights: what it draws without any knowledge.
+
+    The copy is made once per network. Maps may be all zero: Grad-CAM's ReLU can leave nothing of random weights.
+    """
+
+    def map_without_knowledge(model: nn.Module, images: Tensor, target: Target = None) -> Tensor:
+        with torch.inference_mode():
+            target = model(images).argmax(dim=1) if target is None else target       # the question stays the same
+        if model not in FORGETFUL:
+            FORGETFUL[model] = randomized(model)
+        return method(FORGETFUL[model].to(images.device), images, target)
+
+    return map_without_knowledge
 
 
 METHODS: dict[str, MapFunction] = {
@@ -60,7 +101,20 @@ METHODS: dict[str, MapFunction] = {
     "centre": centre_map,
     "edges": edge_map,
     "uniform": uniform_map,
+    "random_7x7": coarse_random_map,
+    "edges_7x7": coarse_edge_map,
 }
 
+CONTROLS = ("random", "centre", "edges", "uniform", "random_7x7", "edges_7x7")
 
-CONTROLS = ("random", "centre", "edges", "uniform")
+# Maps whose values are shares of the score, signed, so that a sum of them predicts a loss. The others are absolute
+# slopes, or places: their sum predicts nothing, and only their order and their position can be asked about.
+SHARES = ("gradient_times_input", "integrated_gradients")
+
+# Maps as coarse as the last layer, whose fair controls are as coarse.
+COARSE = ("grad_cam",)
+
+
+def matched_controls(name: str) -> tuple[str, str]:
+    """The names of the noise and of the edges at a method's own resolution."""
+    return ("random_7x7", "edges_7x7") if name in COARSE else ("random", "edges")
