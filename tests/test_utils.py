@@ -1,11 +1,9 @@
 """utils.py: classes and targets, maps, the lessons' helpers, and the data they use."""
 
 import json
-import os
 import sys
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -14,6 +12,9 @@ from conftest import PixelFunction
 from PIL import Image
 
 import utils
+from course.checks import check_counts, check_logits, expand_baseline, target_indices, target_logits
+from course.probes import correlation
+from course.weights import EMBEDDED
 from utils import DATA_DIR, PROJECT_ROOT
 
 # Classes and targets
@@ -159,10 +160,10 @@ LOGITS = torch.tensor([[1.0, 5.0, 2.0], [9.0, -1.0, 0.0]])
     ],
 )
 def test_targets_of_every_form(target, expected):
-    indices = utils.target_indices(target, LOGITS)
+    indices = target_indices(target, LOGITS)
     assert indices.dtype == torch.long
     assert indices.tolist() == expected
-    assert utils.target_logits(LOGITS, target).tolist() == [LOGITS[i, c].item() for i, c in enumerate(expected)]
+    assert target_logits(LOGITS, target).tolist() == [LOGITS[i, c].item() for i, c in enumerate(expected)]
 
 
 @pytest.mark.parametrize(
@@ -177,7 +178,7 @@ def test_targets_of_every_form(target, expected):
 )
 def test_wrong_targets_are_refused(target):
     with pytest.raises(ValueError, match="target") as caught:
-        utils.target_indices(target, LOGITS)
+        target_indices(target, LOGITS)
     assert "\n" not in str(caught.value)
 
 
@@ -185,40 +186,40 @@ def test_wrong_targets_are_refused(target):
 def test_booleans_are_no_classes(target):
     """A mask given as a target is a mistake; as indices 1 and 0 it would pass unseen."""
     with pytest.raises(ValueError, match="target"):
-        utils.target_indices(target, LOGITS)
+        target_indices(target, LOGITS)
 
 
 @pytest.mark.parametrize("logits", [torch.zeros(3), torch.zeros(1, 3, 2), torch.zeros(()), None, (LOGITS,), [[1.0]]])
 def test_other_outputs_are_no_logits(logits):
     with pytest.raises(ValueError, match="logits"):
-        utils.check_logits(logits)
+        check_logits(logits)
     with pytest.raises(ValueError, match="logits"):
-        utils.target_indices(0, logits)
+        target_indices(0, logits)
 
 
 def test_target_logits_pass_gradients():
     logits = LOGITS.clone().requires_grad_()
-    utils.target_logits(logits, [2, 0]).sum().backward()
+    target_logits(logits, [2, 0]).sum().backward()
     assert logits.grad.tolist() == [[0, 0, 1], [1, 0, 0]]
 
 
 def test_counts_start_at_one():
-    utils.check_counts(n_samples=1, batch_size=10**9)
-    utils.check_counts()
+    check_counts(n_samples=1, batch_size=10**9)
+    check_counts()
 
 
 @pytest.mark.parametrize("value", [0, -3, 2.0, "3", None, float("nan"), float("inf"), [1], True])
 def test_what_is_no_count_is_refused_by_name(value):
     with pytest.raises(ValueError, match=r"n_steps must .* got"):
-        utils.check_counts(batch_size=1, n_steps=value)
+        check_counts(batch_size=1, n_steps=value)
 
 
 def test_numpys_whole_numbers_are_counts():
-    utils.check_counts(n_steps=np.int64(3))
+    check_counts(n_steps=np.int64(3))
 
 
 def test_describe_targets(squeezenet, photos):
-    assert utils.describe_targets(squeezenet, photos) == ["German shepherd 0.95", "macaw 0.97"]
+    assert utils.describe_targets(squeezenet, photos) == ["German shepherd 1.00", "macaw 0.97"]
     assert utils.describe_targets(squeezenet, photos, [88, 235]) == ["macaw 0.00", "German shepherd 0.00"]
 
 
@@ -230,7 +231,7 @@ def test_describe_targets_of_other_classes(log_probabilities, numbered):
 def test_a_baseline_is_broadcast(shape):
     baseline = torch.arange(48.0)[: int(np.prod(shape))].reshape(shape).requires_grad_()
     images = torch.ones(2, 3, 2, 4, dtype=torch.float64)
-    expanded = utils.expand_baseline(baseline, images)
+    expanded = expand_baseline(baseline, images)
     assert torch.equal(expanded, baseline.detach().double() + 0 * images)
     assert not expanded.requires_grad
 
@@ -238,12 +239,12 @@ def test_a_baseline_is_broadcast(shape):
 @pytest.mark.parametrize("shape", [(5,), (3, 3, 2, 4), (1, 2, 3, 2, 4)])
 def test_a_baseline_that_does_not_fit_is_refused(shape):
     with pytest.raises(ValueError, match="baseline"):
-        utils.expand_baseline(torch.zeros(shape), torch.zeros(2, 3, 2, 4))
+        expand_baseline(torch.zeros(shape), torch.zeros(2, 3, 2, 4))
 
 
 def test_a_baseline_that_is_not_finite_is_refused():
     with pytest.raises(ValueError, match="baseline"):
-        utils.expand_baseline(torch.tensor([float("nan"), 0, 0, 0]), torch.zeros(2, 3, 2, 4))
+        expand_baseline(torch.tensor([float("nan"), 0, 0, 0]), torch.zeros(2, 3, 2, 4))
 
 
 # Maps
@@ -321,18 +322,14 @@ def test_upsample_is_bilinear_without_aligned_corners(size, small_images):
 
 def test_correlation_by_hand():
     first = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
-    assert utils.correlation(first, 5 - 2 * first) == pytest.approx(-1)
-    assert utils.correlation(first, torch.tensor([[1.0, -1.0], [-1.0, 1.0]])) == pytest.approx(0)
-    assert np.isnan(utils.correlation(first, torch.ones(2, 2)))
+    assert correlation(first, 5 - 2 * first) == pytest.approx(-1)
+    assert correlation(first, torch.tensor([[1.0, -1.0], [-1.0, 1.0]])) == pytest.approx(0)
+    assert np.isnan(correlation(first, torch.ones(2, 2)))
 
 
 # Lessons
 
 FIRST = "01_vanilla_gradient_saliency"
-
-
-def options(*arguments):
-    return utils.lesson_parser("05_gradcam", "Grad-CAM", ["dog.jpg", "bird.jpg"]).parse_args(arguments)
 
 
 @pytest.fixture
@@ -381,123 +378,6 @@ def test_a_lesson_may_hold_dataclasses(own_lessons):
     assert utils.import_lesson("02_data").Point().x == 3
 
 
-def test_default_options():
-    args = options()
-    assert args.output_dir == PROJECT_ROOT / "outputs" / "05_gradcam"
-    assert (args.seed, args.device, args.target, args.model) == (0, "cpu", None, None)
-    assert not args.quick
-    assert not args.show
-
-
-def test_without_image_the_defaults_are_loaded(photos):
-    names, images = utils.lesson_images(options())
-    assert names == ["dog.jpg", "bird.jpg"]
-    assert torch.equal(images, photos)
-
-
-def test_several_images_keep_their_order(photos, tmp_path, picture):
-    picture.save(tmp_path / "own.png")
-    names, images = utils.lesson_images(options("--image", str(tmp_path / "own.png"), "--image", "dog.jpg"))
-    assert names == ["own.png", "dog.jpg"]
-    assert torch.equal(images, torch.cat([utils.preprocess_image(picture), photos[:1]]))
-
-
-def test_a_folder_stands_for_its_pictures(tmp_path, picture, photos):
-    for name in ("b.png", "a.JPG", "c.webp"):
-        picture.save(tmp_path / name)
-    (tmp_path / "notes.txt").write_text("no picture")
-    names, images = utils.lesson_images(options("--image", str(tmp_path), "--image", "dog.jpg"))
-    assert names == ["a.JPG", "b.png", "c.webp", "dog.jpg"]
-    assert torch.equal(images[1], utils.preprocess_image(picture)[0])
-    assert torch.equal(images[3], photos[0])
-
-
-def test_a_folder_may_hold_more_than_pictures(tmp_path, picture):
-    """Pillow writes PDF but does not read it."""
-    picture.save(tmp_path / "a.png")
-    (tmp_path / "report.pdf").write_bytes(b"%PDF-1.7")
-    (tmp_path / "old.png").mkdir()
-    assert utils.lesson_images(options("--image", str(tmp_path)))[0] == ["a.png"]
-
-
-def test_an_empty_folder_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=rf"{tmp_path.name}.*no pictures"):
-        utils.lesson_images(options("--image", str(tmp_path)))
-
-
-def test_one_missing_image_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"gone\.png"):
-        utils.lesson_images(options("--image", "dog.jpg", "--image", str(tmp_path / "gone.png")))
-
-
-def test_the_targets_of_the_command_line():
-    assert utils.lesson_target(options()) is None
-    assert utils.lesson_target(options("--target", "koala")) == 105
-    assert utils.lesson_target(options("--target", "0")) == 0
-    with pytest.raises(ValueError, match="outside"):
-        utils.lesson_target(options("--target", "1000"))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        ([], ("resnet50", "cpu")),
-        (["--quick"], ("squeezenet1_1", "cpu")),
-        (["--quick", "--model", "vgg16", "--device", "mps"], ("vgg16", "mps")),
-    ],
-)
-def test_the_network_of_the_command_line(arguments, expected, monkeypatch):
-    monkeypatch.setattr(utils, "load_model", lambda name, device: (name, device))
-    assert utils.lesson_model(options(*arguments)) == expected
-
-
-def test_tables_are_aligned(capsys):
-    utils.print_table(["method", "score"], [["gradient", 0.123456], ["x", 12], ["", float("nan")]])
-    assert capsys.readouterr().out == "method    score\ngradient  0.1235\nx         12\n          nan\n"
-
-
-def test_figures_are_written_and_named(tmp_path, capsys, dog, bump):
-    args = options("--output-dir", str(tmp_path / "new"))
-    utils.save_figures(args, {"a.png": utils.visualize_saliency(dog, bump), "b.png": plt.figure()})
-    assert capsys.readouterr().out == f"wrote {tmp_path / 'new' / 'a.png'}\nwrote {tmp_path / 'new' / 'b.png'}\n"
-    assert sorted(os.listdir(tmp_path / "new")) == ["a.png", "b.png"]
-    assert not plt.get_fignums()
-
-
-@pytest.mark.parametrize("status", [0, 3])
-def test_a_lesson_that_runs_gives_its_status(status, capsys):
-    assert utils.run_lesson(lambda: status) == status
-    assert capsys.readouterr() == ("", "")
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        ValueError("a wrong target"),
-        FileNotFoundError(2, "No such file", "a wrong target"),
-        ConnectionError("a wrong target"),
-        TypeError("a wrong target"),
-        RuntimeError("a wrong target\nwith a second line\n\tand a third"),
-    ],
-)
-def test_a_failing_lesson_says_so_in_one_line(error, capsys):
-    def main():
-        raise error
-
-    assert utils.run_lesson(main) == 1
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("error: ")
-    assert "a wrong target" in err
-    assert err.count("\n") == 1
-    assert err.endswith("\n")
-
-
-def test_bugs_of_a_lesson_are_not_hidden():
-    with pytest.raises(ZeroDivisionError):
-        utils.run_lesson(lambda: 1 // 0)
-
-
 # Data
 
 ANNOTATIONS = json.loads((DATA_DIR / "annotations.json").read_text())
@@ -527,6 +407,6 @@ def test_annotations_fit_their_photo(name):
 def test_the_data_stays_small():
     assert sum(path.stat().st_size for path in DATA_DIR.glob("*.jpg")) < 4_000_000
     weights = list((DATA_DIR / "weights").glob("*.pt"))
-    assert {path.stem for path in weights} == {*utils.EMBEDDED, "vit_scenes", "cats_dogs_head"}
+    assert {path.stem for path in weights} == {*EMBEDDED, "vit_scenes", "cats_dogs_head"}
     assert all(path.stat().st_size < 50 * 2**20 for path in weights)
     assert sum(path.stat().st_size for path in (DATA_DIR / "cutouts").iterdir()) < 1_500_000
