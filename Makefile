@@ -1,28 +1,36 @@
-# make lessons | full | test | notebooks | student | mutants | bench | gallery | clean     VENV=path chooses another environment
+# make lessons | full | test | fast | notebooks | student | mutants | bench | gallery | clean
+# VENV=path chooses another environment
 
 VENV ?= .venv
 PYTHON ?= python3
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready-$(firstword $(shell cksum < requirements.txt))
-LESSONS := $(sort $(wildcard 0*_*.py))
+LESSONS := $(sort $(wildcard [0-9][0-9]_*.py))
+PARTS := $(shell grep -l '^\# %% \[markdown\]' evaluation/*.py advanced/*.py)
 
-.PHONY: lessons full test notebooks student mutants bench gallery clean
+.PHONY: lessons full test fast notebooks student mutants bench gallery clean
 
+# Every lesson, and every part in its short form
 lessons: $(READY)
 	@$(call run_all,--quick)
 
+# The study and the parts in full as well
 full: $(READY)
 	@$(call run_all,)
 
+# A process per core, each with one thread: many small networks gain nothing from a second one
 test: $(READY)
-	$(RUN) -m pytest tests
+	OMP_NUM_THREADS=1 $(RUN) -m pytest tests -n auto
+
+fast: $(READY)
+	OMP_NUM_THREADS=1 $(RUN) -m pytest tests -n auto -m "not slow"
 
 notebooks: $(READY)
 	@mkdir -p outputs/notebooks
-	@for lesson in $(LESSONS); do \
-		$(RUN) -m jupytext --quiet --set-kernel python3 --execute --run-path . \
-			--output outputs/notebooks/$${lesson%.py}.ipynb $$lesson || exit 1; \
-		echo "wrote outputs/notebooks/$${lesson%.py}.ipynb"; \
+	@for script in $(LESSONS) $(PARTS); do \
+		book=outputs/notebooks/$$(echo $${script%.py} | tr / .).ipynb; \
+		$(RUN) -m jupytext --quiet --set-kernel python3 --execute --run-path . --output $$book $$script || exit 1; \
+		echo "wrote $$book"; \
 	done
 
 # What students get: the lessons with gaps
@@ -39,16 +47,15 @@ bench: $(READY)
 # The README's pictures, from figures that `make lessons` wrote
 gallery: $(READY)
 	@mkdir -p outputs/gallery
-	@for pair in 01_vanilla_gradient_saliency/maps:01_maps 03_smoothgrad/statistics:03_statistics \
-			04_integrated_gradients/path:04_path 05_gradcam/mosaic:05_mosaic \
-			06_guided_backpropagation/randomized:06_randomized 07_guided_gradcam/classes:07_classes \
-			08_comparative_analysis/gallery:08_gallery 09_advanced_techniques/rollout:09_rollout; do \
+	@for pair in $(GALLERY); do \
 		$(RUN) -c "from PIL import Image; image = Image.open('outputs/$${pair%:*}.png').convert('RGB'); \
-			image.thumbnail((1000, 1000)); image.save('outputs/gallery/$${pair#*:}.jpg', quality=85)"; \
+			image.thumbnail((1000, 1000)); image.save('outputs/gallery/$${pair#*:}.jpg', quality=85)" || exit 1; \
 	done; ls -l outputs/gallery
+GALLERY := 01_vanilla_gradient_saliency/idea:01_idea 01_vanilla_gradient_saliency/maps:01_maps
 
 clean:
-	rm -rf $(filter-out outputs/gallery,$(wildcard outputs/*)) .pytest_cache .ruff_cache __pycache__ tests/__pycache__
+	rm -rf $(filter-out outputs/gallery,$(wildcard outputs/*)) .pytest_cache .ruff_cache
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 $(READY): requirements.txt
 	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
@@ -56,14 +63,15 @@ $(READY): requirements.txt
 	$(RUN) -m pip install --quiet -r requirements.txt
 	@touch $@
 
-# Every lesson in order, lesson 08 with the options in $(1); a table at the end, and status 1 if one failed.
+# Every lesson and part in order, lesson 08 and the parts with the options in $(1); a table at the end, status 1 if one failed.
 define run_all
 mkdir -p outputs; rows=outputs/.lessons; status=0; : > $$rows; \
-for lesson in $(LESSONS); do \
-	name=$${lesson%.py}; options=; case $$name in 08_*) options="$(1)";; esac; \
-	echo; echo "== $$lesson $$options"; touch outputs/.started; begin=$$(date +%s); \
-	if $(RUN) $$lesson $$options; then result=ok; else result=FAILED; status=1; fi; \
-	figures=$$(find outputs/$$name -name '*.png' -newer outputs/.started 2>/dev/null | wc -l); \
+for script in $(LESSONS) $(PARTS); do \
+	name=$${script%.py}; options=; case $$name in 08_*|*/*) options="$(1)";; esac; \
+	case $$name in */*) program="-m $$(echo $$name | tr / .)";; *) program=$$script;; esac; \
+	echo; echo "== $$script $$options"; touch outputs/.started; begin=$$(date +%s); \
+	if $(RUN) $$program $$options; then result=ok; else result=FAILED; status=1; fi; \
+	figures=$$(find outputs/$$name -maxdepth 1 -name '*.png' -newer outputs/.started 2>/dev/null | wc -l); \
 	printf '%-36s %-7s %8s %8s\n' $$name $$result $$(($$(date +%s) - begin)) $$figures >> $$rows; \
 done; \
 echo; printf '%-36s %-7s %8s %8s\n' lesson result seconds figures; cat $$rows; rm -f $$rows outputs/.started; exit $$status

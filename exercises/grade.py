@@ -23,12 +23,13 @@ from statistics import mean
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT))
 
-from markers import write_whole
+from course.files import write_text
 
 PATIENCE = 1800  # seconds for a folder; the time limits of the tests end long before
-LESSONS = ("0*_*.py", "0*_*.ipynb")
+HANDED_IN = ("*.py", "*/*.py", "*.ipynb", "*/*.ipynb")
+REFERENCE = ("*.py", "*/*.py")
 
 
 def submissions(folder: Path) -> list[Path]:
@@ -44,11 +45,11 @@ def submissions(folder: Path) -> list[Path]:
 
 
 def fingerprint(submission: Path) -> str:
-    """Changes when a grade could: with the lessons handed in, the reference, the tests."""
+    """Changes when a grade could: with what was handed in, helper modules too, with the reference, with the tests."""
     digest = hashlib.sha256()
-    for folder, patterns in ((submission, LESSONS), (ROOT, ("0*_*.py", "utils.py", "tests/*.py"))):
+    for folder, patterns in ((submission, HANDED_IN), (ROOT, REFERENCE)):
         for file in sorted(path for pattern in patterns for path in folder.glob(pattern) if path.is_file()):
-            digest.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
+            digest.update(str(file.relative_to(folder)).encode() + hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()[:16]
 
 
@@ -74,7 +75,7 @@ def grade(submission: Path, kept: Path, options: list[str]) -> dict:
     finally:
         fresh.unlink(missing_ok=True)
     grades["extra_data"] = {"fingerprint": now}
-    write_whole(file, json.dumps(grades, indent=1))
+    write_text(file, json.dumps(grades, indent=1))
     return grades
 
 
@@ -128,7 +129,7 @@ def main(argv: list[str] | None = None) -> int:
             work = pool.map(lambda folder: grade(folder, kept, [f"--time-limit={args.time_limit}"]), folders)
             results = list(tqdm(work, total=len(folders), unit="submission"))
         graded = dict(zip((folder.name for folder in folders), results, strict=True))
-        write_whole(args.to, table(graded))
+        write_text(args.to, table(graded))
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -19,20 +19,25 @@ import jupytext
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-from markers import NUMBER, Exercise, announced, emptied, lesson_files, replaced, solution_regions
+from markers import NUMBER, ROOMS, Exercise, announced, emptied, lesson_files, lesson_name, replaced, solution_regions
 
-COPIED = ("utils.py", "README.md", "LICENSE", "requirements.txt", "pyproject.toml", "Makefile", ".gitignore", "data",
-          "tests", "outputs/gallery")  # fmt: skip
+COPIED = ("utils.py", "course", *ROOMS, "README.md", "LICENSE", "requirements.txt", "pyproject.toml", "Makefile",
+          ".gitignore", "data", "tests", "outputs/gallery")  # fmt: skip
 KEPT_BACK = ("mutants", "test_exercises.py", "__pycache__")  # wrong answers tell what the right one is
 
 
 def copy_rest(root: Path, to: Path) -> None:
-    """Everything but the lessons. What the project does not have is not copied."""
+    """Everything but the lessons and parts. What the project does not have is not copied."""
+    lessons = {str(file) for file in lesson_files(root)}
+
+    def kept_back(folder: str, names: list[str]) -> set[str]:
+        return {name for name in names if name in KEPT_BACK or os.path.join(folder, name) in lessons}
+
     for name in COPIED:
         source, copy = root / name, to / name
         copy.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
-            shutil.copytree(source, copy, ignore=shutil.ignore_patterns(*KEPT_BACK))
+            shutil.copytree(source, copy, ignore=kept_back, dirs_exist_ok=True)  # a room may hold parts already
         elif source.exists():
             shutil.copy(source, copy)
 
@@ -80,14 +85,18 @@ def notebook(text: str, lesson: str, tests: bool) -> str:
 
 
 def write_lessons(root: Path, to: Path, notebooks: bool, nbgrader: bool) -> None:
-    """The lessons with gaps, and as notebooks if asked; for nbgrader the notebooks keep their solutions."""
+    """The lessons and parts with gaps, and as notebooks if asked; for nbgrader the notebooks keep their solutions.
+
+    Notebooks stand at the top, "evaluation.planted_scenes.ipynb" too: there the project's modules can be imported.
+    """
     for file in lesson_files(root):
-        text = file.read_text(encoding="utf-8")
-        student = emptied(text, file.name)
-        (to / file.name).write_text(student, encoding="utf-8")
+        text, name = file.read_text(encoding="utf-8"), lesson_name(file, root)
+        student, copy = emptied(text, file.name), to / file.relative_to(root)
+        copy.parent.mkdir(exist_ok=True)
+        copy.write_text(student, encoding="utf-8")
         if notebooks or nbgrader:
-            book = notebook(for_nbgrader(text, file.name) if nbgrader else student, file.stem, tests=nbgrader)
-            (to / file.name).with_suffix(".ipynb").write_text(book, encoding="utf-8")
+            book = notebook(for_nbgrader(text, file.name) if nbgrader else student, name, tests=nbgrader)
+            (to / f"{name}.ipynb").write_text(book, encoding="utf-8")
 
 
 def make(to: Path, *, root: Path = ROOT, notebooks: bool = False, nbgrader: bool = False) -> None:

@@ -22,6 +22,7 @@ matplotlib.use("Agg")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import grading
+from markers import lesson_path
 
 from utils import PROJECT_ROOT, load_image, load_model, preprocess_image
 
@@ -162,7 +163,7 @@ def bump() -> Tensor:
     return torch.exp(-4 * (x - 0.3) ** 2 - 6 * y**2)
 
 
-def run_script(name: str, *options: str) -> int:
+def run_script(name: str, *options: str, root: Path = PROJECT_ROOT) -> int:
     """Run a lesson or part as a program, and give its exit status.
 
     In this process: importing torch anew for each test would take minutes.
@@ -170,10 +171,7 @@ def run_script(name: str, *options: str) -> int:
     before = sys.argv, sys.excepthook
     sys.argv = [name, *options]
     try:
-        if "." in name:
-            runpy.run_module(name, run_name="__main__", alter_sys=True)
-        else:
-            runpy.run_path(str(PROJECT_ROOT / f"{name}.py"), run_name="__main__")
+        runpy.run_path(str(root / f"{lesson_path(name)}.py"), run_name="__main__")
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except Exception as error:

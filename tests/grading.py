@@ -25,8 +25,9 @@ from types import ModuleType
 from typing import NamedTuple
 
 import pytest
-from markers import Exercise, announced, lesson_files, lesson_name, lesson_path, others_solved, write_whole
+from markers import Exercise, announced, lesson_files, lesson_name, lesson_path, others_solved
 
+from course.files import write_text
 from utils import PROJECT_ROOT, import_lesson
 
 RESULTS = pytest.StashKey[dict]()
@@ -131,7 +132,7 @@ def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """The JSON file."""
     if session.config.option.grades:
-        write_whole(Path(session.config.option.grades), json.dumps(gradescope(all_grades(session.config)), indent=1))
+        write_text(Path(session.config.option.grades), json.dumps(gradescope(all_grades(session.config)), indent=1))
 
 
 # Grades
@@ -219,16 +220,17 @@ def gradescope(grades: list[Grade]) -> dict:
 
 
 def handed_in(folder: Path, lesson: str) -> str:
-    """A student's lesson as text, from <lesson>.py or else <lesson>.ipynb.
+    """A student's lesson or part as text, from evaluation/<part>.py or else evaluation.<part>.ipynb.
 
     Raises:
         ValueError: neither is there, or it cannot be read.
     """
-    script, notebook = (folder / f"{lesson_path(lesson)}{suffix}" for suffix in (".py", ".ipynb"))
+    script = folder / f"{lesson_path(lesson)}.py"
+    notebooks = [folder / f"{name}.ipynb" for name in (lesson, lesson_path(lesson))]
     try:
         if script.is_file():
             return script.read_text(encoding="utf-8")
-        if notebook.is_file():
+        for notebook in filter(Path.is_file, notebooks):
             import jupytext
 
             return jupytext.writes(jupytext.read(notebook), "py:percent")

@@ -5,7 +5,6 @@ The lessons have `# BEGIN SOLUTION 5.1` ... `# END SOLUTION`, students get `# EX
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -119,14 +118,3 @@ def others_solved(text: str, reference: str, exercise: str) -> str:
     lines = reference.splitlines()
     pairs = [(a, lines[b.first : b.last + 1]) for a, b in zip(mine, theirs, strict=True) if a.exercise != exercise]
     return replaced(text, pairs)
-
-
-def write_whole(file: Path, text: str) -> None:
-    """A file that is complete or not there."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    draft = file.with_name(f".{file.name}.{os.getpid()}.part")
-    try:
-        draft.write_text(text, encoding="utf-8")
-        os.replace(draft, file)
-    finally:
-        draft.unlink(missing_ok=True)
