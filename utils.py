@@ -69,8 +69,8 @@ def load_model(name: str = "resnet50", device: str | torch.device | None = None)
     """A classifier prepared for attribution: eval mode, frozen, batch norm folded, channels_last.
 
     Args:
-        name: "resnet50" or "squeezenet1_1" (embedded in data/weights/, never any network access),
-            or any other classification model of torchvision, with torchvision's default weights. A few of
+        name: "resnet50", "squeezenet1_1" or "efficientnet_lite0" (embedded in data/weights/, never any network
+            access), or any other classification model of torchvision, with torchvision's default weights. A few of
             those want another size or normalisation than preprocess_image's; their weights' transforms() say so.
         device: where to put it; None is the CPU.
 
@@ -82,7 +82,7 @@ def load_model(name: str = "resnet50", device: str | torch.device | None = None)
         RuntimeError: a weight file is missing or damaged.
         ConnectionError: torchvision's weights could not be downloaded.
     """
-    known = torchvision.models.list_models(module=torchvision.models)
+    known = [*EMBEDDED, *torchvision.models.list_models(module=torchvision.models)]
     if name not in known:
         near = difflib.get_close_matches(str(name).lower(), known, n=3, cutoff=0.4) or list(EMBEDDED)
         raise ValueError(f"there is no model {name!r}; did you mean {', '.join(near)}?")

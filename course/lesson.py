@@ -22,6 +22,7 @@ from course.checks import one_line, target_indices
 from course.figures import save_figure
 from course.paths import OUTPUT_DIR
 from course.pictures import list_pictures
+from course.weights import EMBEDDED
 
 EXPECTED = (ValueError, TypeError, OSError, RuntimeError, AssertionError)  # of these a sentence is enough
 OTHER = {"resnet50": "squeezenet1_1"}  # to look at a picture with two networks
@@ -137,7 +138,8 @@ def lesson_parser(name: str, question: str, images: Sequence[str]) -> argparse.A
     folder, shown = OUTPUT_DIR / name.replace(".", "/"), f"outputs/{name.replace('.', '/')}"
     add = parser.add_argument
     add("--image", action="append", metavar="PATH", help=f"file or folder, repeatable (default: {' '.join(images)})")
-    add("--model", help="resnet50, squeezenet1_1 or a torchvision name (default: resnet50; squeezenet1_1 with --quick)")
+    networks = f"{', '.join(EMBEDDED)} or a torchvision name"
+    add("--model", help=f"{networks} (default: resnet50; squeezenet1_1 with --quick)")
     add("--target", help="class index or label to explain (default: each image's top class)")
     add("--device", default="cpu", help="cpu, cuda or mps (default: %(default)s)")
     add("--seed", type=int, default=0, help="of all random draws (default: %(default)s)")

@@ -17,19 +17,22 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from course.checks import one_line
+from course.efficientnet_lite import EfficientNetLite0
 from course.paths import DATA_DIR
 
 # Name -> SHA-256 of data/weights/<name>.pt, as its conversion script prints it.
 EMBEDDED = {
     "resnet50": "41f8e73c0a4feaff3a72498c5103874eeaef85f4a9a081b52ceeab38056ff160",
     "squeezenet1_1": "3303a9216a9dccf6f49c5107349d230d1c98deb10780e236edf24bc0f529f2f6",
+    "efficientnet_lite0": "e3735950f0990d7d7c1e4b9c61ea6d2f6d3e2ced511d2218fb66241d5c1a1b4d",
 }
 
 
 def embedded_network(name: str) -> nn.Module:
-    """The network of data/weights/<name>.pt, as torchvision builds it."""
+    """The network of data/weights/<name>.pt, as torchvision builds it, or as course/efficientnet_lite.py does."""
     with torch.device("meta"):  # no random initialisation that would be overwritten anyway
-        model = torchvision.models.get_model(name, weights=None)
+        own = name == "efficientnet_lite0"
+        model = EfficientNetLite0() if own else torchvision.models.get_model(name, weights=None)
     if name == "resnet50":
         put_stride_in_first_convolution(model)
     model.load_state_dict(read_embedded(name), assign=True)
