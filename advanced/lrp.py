@@ -1,4 +1,23 @@
-"""Layer-wise relevance propagation."""
+# %% [markdown]
+# # Layer-wise relevance propagation: who gets which share of the score?
+#
+# The gradient asks for slopes: what would change the score? Layer-wise relevance propagation (LRP) asks for shares. It
+# takes the score and hands it down through the network, layer by layer, until all of it lies on pixels. A rule says who
+# gets how much. There are several rules, and their maps differ.
+#
+# **After this lesson you can**
+#
+# 1. share out the relevance of one neuron by hand, under five rules;
+# 2. do it for a whole network with one line;
+# 3. follow the sum from layer to layer, and say where it goes;
+# 4. take other rules at other depths, and measure what that changes.
+#
+# **Level** advanced. **Before it** lesson 02 (gradient x input). **Papers** Bach et al., *On Pixel-Wise Explanations for
+# Non-Linear Classifier Decisions by Layer-Wise Relevance Propagation*, PLOS ONE 10(7), 2015; Montavon et al.,
+# *Layer-Wise Relevance Propagation: An Overview*, 2019 (chapter 10 of *Explainable AI*, Springer LNCS 11700).
+
+# %%
+r"""Layer-wise relevance propagation. Run `python -m advanced.lrp`; --help lists the options."""
 
 from __future__ import annotations
 
@@ -13,25 +32,83 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from course.checks import (
-    check_inputs,
-    one_line,
-    target_logits,
-)
-from course.figures import show_map, show_photo
-from course.pictures import displayable
-from course.probes import stages
+from course.checks import Target, check_inputs, one_line, target_logits
+from course.figures import map_grid
+from course.lesson import print_table, start
+from course.probes import correlation, randomized, stages
+from course.scenes import backgrounds, planted_scene
 from course.weights import fold_batch_norm
-from utils import (
-    channel_reduce,
-    describe_targets,
-    recorded_output,
-)
+from evaluation.planted_scenes import energy_pointing_game
+from utils import channel_reduce, find_class, recorded_output
 
-EPSILON, GAMMA = 1e-6, 0.25
+# %% [markdown]
+# ## A picture of the idea
+#
+# A neuron adds up what three inputs bring: 3, -2 and 1. It has got 2 units of relevance from above, and now it pays its
+# inputs. It may pay each one what it brought (left): then the second input has to give something back. It may pay only
+# those that brought something positive (middle). Or it may pay all alike (right). In all three cases the payments add
+# up to 2: nothing is lost, nothing is made.
 
 
-TINY = 1e-9  # keeps 0 / 0 away where a rule has no epsilon of its own
+# %%
+def figure_idea() -> Figure:
+    """One neuron pays its three inputs, in three ways."""
+    ways = {"by what each one brought": (3.0, -2.0, 1.0), "only what helped": (1.5, 0.0, 0.5), "all alike": (2 / 3,) * 3}
+    figure, axes = plt.subplots(1, 3, figsize=(12, 4), layout="constrained")
+    for axis, (way, shares) in zip(axes, ways.items(), strict=True):
+        axis.scatter([0, -1, 0, 1], [1, 0, 0, 0], s=1700, color="white", edgecolor="black", zorder=3)
+        axis.text(0, 1, "2", ha="center", va="center", fontsize=15, zorder=4)
+        for x, brought, share in zip((-1, 0, 1), (3, -2, 1), shares, strict=True):
+            axis.text(x, 0, f"{share:.2g}", ha="center", va="center", fontsize=15, zorder=4)
+            axis.text(x, -0.32, f"brought {brought}", ha="center", fontsize=10)
+            color = "tab:red" if share > 0 else "tab:blue" if share < 0 else "0.75"
+            axis.plot([0, x], [1, 0], color=color, lw=1 + 5 * abs(share), solid_capstyle="butt", zorder=1)
+        axis.set(title=way, xlim=(-1.5, 1.5), ylim=(-0.5, 1.4))
+        axis.set_axis_off()
+    figure.suptitle("A neuron with relevance 2 pays its inputs (red: gets, blue: gives back)")
+    return figure
+
+
+if __name__ == "__main__":
+    lesson = start("advanced.lrp", "Who gets which share of the score?", images=["dog.jpg", "koala.jpg", "bird.jpg"])
+    model, images, targets = lesson.model, lesson.images, lesson.targets
+    lesson.show(figure_idea(), "idea")
+
+# %% [markdown]
+# ## The formula
+#
+# Neuron $j$ of a layer computes a sum $z_j$. What input $i$ brings to it is $a_i w_{ij}$. A rule says which sum $p_j$ of
+# contributions the neuron pays for; input $i$ gets its part of that sum, and the parts from all neurons are added up.
+#
+# $$z_j = \sum_i a_i w_{ij} + b_j, \qquad R_i = a_i \sum_j \frac{\partial p_j}{\partial a_i}\,\frac{R_j}{p_j}
+# \qquad\text{(Bach et al. 2015; Montavon et al. 2019, section 10.2)}$$
+#
+# | symbol | meaning | shape, for a linear layer |
+# | --- | --- | --- |
+# | $a_i$, $w_{ij}$, $b_j$ | inputs, weights, biases of a layer | (I,), (J, I), (J,) |
+# | $R_j$, $R_i$ | relevance of its outputs and of its inputs | (J,), (I,) |
+# | $p_j$ | what neuron $j$ pays for: the rule | (J,) |
+#
+# | rule | $p_j$ | in words |
+# | --- | --- | --- |
+# | zero | $z_j$ | by contribution; for a whole network this is gradient x input |
+# | epsilon | $z_j + \varepsilon\,\mathrm{sign}(z_j)$ | the same, but sums that are small for their layer pay little |
+# | z+ | $z_j^+ = \sum_i (a_i w_{ij})^+ + b_j^+$ | only positive contributions are paid |
+# | gamma | $z_j + \gamma z_j^+$; where $z_j < 0$, $z_j + \gamma z_j^-$ | those that pulled the sum to its side get more |
+# | flat | the number of inputs | all are paid alike: smears over the receptive field |
+#
+# Three remarks. *Epsilon* is a quarter of the layer's typical size, the root mean square of $z$, as in the authors'
+# tutorial. An epsilon that only keeps 0 / 0 away would give the zero rule again. *z+* pays positive contributions even
+# where $z_j$ is negative: if $R_j$ is negative there, they get a negative share. And *a bias is paid like an input*,
+# but hands nothing down: its share is gone. Whoever wants to keep it leaves the bias out of $p_j$.
+#
+# ## Step 1: one layer
+
+
+# %%
+EPSILON, GAMMA = 0.25, 0.25  # epsilon is this many times the root mean square of z
+TINY = 1e-9                  # keeps 0 / 0 away
+Rule = Callable[[nn.Module, Tensor], Tensor]  # (layer, its input a) -> p
 
 
 def sign(z: Tensor) -> Tensor:
@@ -46,10 +123,10 @@ def affine(layer: nn.Module, a: Tensor, weight: Tensor, bias: Tensor | None) -> 
     return F.conv2d(a, weight, bias, layer.stride, layer.padding, layer.dilation, layer.groups)
 
 
-def positive_part(layer: nn.Module, a: Tensor) -> Tensor:
-    """z+: the sum of the positive contributions a_i w_ij, and of the bias if it is positive."""
-    bias = None if layer.bias is None else layer.bias.clamp(min=0)
-    z = affine(layer, a.clamp(min=0), layer.weight.clamp(min=0), bias)
+def positive_part(layer: nn.Module, a: Tensor, *, bias: bool = True) -> Tensor:
+    """z+: the sum of the positive contributions a_i w_ij, and of the bias if it is positive and wanted."""
+    b = layer.bias.clamp(min=0) if bias and layer.bias is not None else None
+    z = affine(layer, a.clamp(min=0), layer.weight.clamp(min=0), b)
     if (a < 0).any():                                                  # pixels; never after a ReLU
         z = z + affine(layer, a.clamp(max=0), layer.weight.clamp(max=0), None)
     return z
@@ -61,16 +138,24 @@ def zero_rule(layer: nn.Module, a: Tensor) -> Tensor:
 
 
 def epsilon_rule(layer: nn.Module, a: Tensor) -> Tensor:
-    """p = z + epsilon sign(z)."""
+    """p = z + epsilon sign(z), with epsilon = EPSILON times the root mean square of z, image by image."""
     z = zero_rule(layer, a)
     # BEGIN SOLUTION 9.1
-    return z + EPSILON * sign(z)
+    epsilon = EPSILON * z.detach().square().mean(dim=tuple(range(1, z.ndim)), keepdim=True).sqrt()
+    return z + (epsilon + TINY) * sign(z)
+    # END SOLUTION
 
 
 def plus_rule(layer: nn.Module, a: Tensor) -> Tensor:
     """p = z+."""
     # BEGIN SOLUTION 9.1
     return positive_part(layer, a) + TINY
+    # END SOLUTION
+
+
+def conserving_plus_rule(layer: nn.Module, a: Tensor) -> Tensor:
+    """p = z+ without the bias, so that the inputs get all."""
+    return positive_part(layer, a, bias=False) + TINY
 
 
 def gamma_rule(layer: nn.Module, a: Tensor) -> Tensor:
@@ -78,30 +163,132 @@ def gamma_rule(layer: nn.Module, a: Tensor) -> Tensor:
     z, plus = zero_rule(layer, a), positive_part(layer, a)
     # BEGIN SOLUTION 9.1
     return z + GAMMA * torch.where(z < 0, z - plus, plus) + TINY * sign(z)
+    # END SOLUTION
 
 
-# Name -> rule of convolutions, rule of linear layers
-RULES: dict[str, tuple[Callable, Callable]] = {
-    "zero": (zero_rule, zero_rule),
-    "epsilon": (epsilon_rule, epsilon_rule),
-    "gamma": (gamma_rule, gamma_rule),
-    "epsilon_plus": (plus_rule, epsilon_rule),
-    "epsilon_plus_flat": (plus_rule, epsilon_rule),                    # and flat in the layer that sees the pixels
+def flat_rule(layer: nn.Module, a: Tensor, R: Tensor) -> Tensor:
+    """R_i = sum_j R_j / (number of j's inputs): spread evenly, whatever the inputs and weights are."""
+    ones = torch.ones_like(a).requires_grad_()
+    count = affine(layer, ones, torch.ones_like(layer.weight), None)   # inputs inside the image, not the padding
+    return torch.autograd.grad(count, ones, R / count.detach())[0]
+
+
+@torch.enable_grad()
+def hand_down(rule: Rule, layer: nn.Module, a: Tensor, R: Tensor) -> Tensor:
+    """One layer by the formula: relevance of its outputs -> of its inputs, of the shape of `a`."""
+    a = a.detach().clone().requires_grad_()
+    p = rule(layer, a)
+    return a.detach() * torch.autograd.grad(p, a, R / p.detach())[0]
+
+
+def three_neurons(bias: float = 0.0) -> tuple[nn.Linear, Tensor]:
+    """The picture above: weights 3, -1, 1 and inputs 1, 2, 1, which bring 3, -2, 1."""
+    layer = nn.Linear(3, 1).requires_grad_(False)
+    layer.weight.copy_(torch.tensor([[3.0, -1.0, 1.0]]))
+    layer.bias.fill_(bias)
+    return layer, torch.tensor([[1.0, 2.0, 1.0]])
+
+
+def predicted_with_bias() -> list[float]:
+    """R_1, R_2, R_3 of the three neurons under z+, if their bias is 2 and R = z = 4. By hand: numbers, no tensors."""
+    # BEGIN SOLUTION 9.1
+    return [4 * 3 / 6, 0.0, 4 * 1 / 6]                                 # z+ = 3 + 1 + 2; the bias keeps 4/3
+    # END SOLUTION
+
+
+if __name__ == "__main__":
+    layer, a = three_neurons()
+    by_hand = {zero_rule: (3, -2, 1), epsilon_rule: (2.4, -1.6, 0.8), plus_rule: (1.5, 0, 0.5),
+               gamma_rule: (2.5, -4 / 3, 5 / 6), flat_rule: (2 / 3, 2 / 3, 2 / 3)}  # fmt: skip
+    rows = []
+    for rule, expected in by_hand.items():
+        R = torch.full((1, 1), 2.0)
+        shares = (flat_rule(layer, a, R) if rule is flat_rule else hand_down(rule, layer, a, R))[0].tolist()
+        rows.append([rule.__name__, *shares, sum(shares), " ".join(f"{share:.3g}" for share in expected)])
+        assert torch.allclose(torch.tensor(shares), torch.tensor(expected, dtype=torch.float), atol=1e-5)
+    print_table(["three neurons, R = 2", "R1", "R2", "R3", "sum", "by hand"], rows)
+    found = hand_down(plus_rule, *three_neurons(bias=2.0), torch.full((1, 1), 4.0))[0].tolist()
+    print("z+ with a bias of 2, R = 4:", *(f"{share:.3g}" for share in found), "  predicted:",
+          *(f"{share:.3g}" for share in predicted_with_bias()))  # fmt: skip
+
+# %% [markdown]
+# ## Step 2: one line for all layers
+#
+# Handing relevance down needs a rule for every kind of layer. There is a shorter way (Montavon et al. 2019, section
+# 10.2.2). Give each layer the output $p_j \cdot (z_j / p_j)$ and hold the second factor constant. The value is $z_j$ as
+# before. The gradient is $\partial p_j / \partial a_i \cdot z_j / p_j$. So *gradient x activation* of the changed network
+# is the formula above. ReLU, pooling, addition and concatenation need no change: gradient x activation already divides by
+# contribution there, and max-pooling pays the winner.
+#
+# A name in the table below stands for three rules: one for linear layers, one for the upper half of the convolutions,
+# one for the lower half. The last name is the chapter's main advice (section 10.3): **other rules at other depths**.
+# At the top few neurons with a clear meaning decide, so zero. In the middle epsilon removes what is small. Below, where
+# contributions are many and noisy, gamma. At the pixels, which have no zero that means "nothing", flat.
+
+# %%
+RULES: dict[str, tuple[Rule, Rule, Rule]] = {
+    "zero": (zero_rule, zero_rule, zero_rule),
+    "epsilon": (epsilon_rule, epsilon_rule, epsilon_rule),
+    "gamma": (gamma_rule, gamma_rule, gamma_rule),
+    "epsilon_plus": (epsilon_rule, plus_rule, plus_rule),
+    "epsilon_plus_conserving": (epsilon_rule, conserving_plus_rule, conserving_plus_rule),
+    "epsilon_plus_flat": (epsilon_rule, plus_rule, plus_rule),
+    "composite": (zero_rule, epsilon_rule, gamma_rule),
 }
+FLAT = ("epsilon_plus_flat", "composite")  # these are flat in the layer that sees the pixels
 
 
+def layers_in_order(model: nn.Module) -> list[nn.Module]:
+    """Convolutions and linear layers, in the order in which they run."""
+    nodes = torch.fx.symbolic_trace(model).graph.nodes
+    layers = dict.fromkeys(model.get_submodule(node.target) for node in nodes if node.op == "call_module")
+    return [layer for layer in layers if isinstance(layer, nn.Conv2d | nn.Linear)]
+
+
+def rules_of_layers(model: nn.Module, rule: str) -> dict[nn.Module, Rule]:
+    """Layer -> its rule, for the layers whose rule is neither zero nor flat."""
+    (of_linear, upper, lower), layers = RULES[rule], layers_in_order(model)
+    convolutions = [layer for layer in layers if isinstance(layer, nn.Conv2d)]
+    rules = dict.fromkeys(layers, of_linear) | dict.fromkeys(convolutions, upper)
+    rules |= dict.fromkeys(convolutions[: len(convolutions) // 2], lower)
+    if rule in FLAT:
+        del rules[layers[0]]
+    return {layer: its_rule for layer, its_rule in rules.items() if its_rule is not zero_rule}
+
+
+@contextmanager
+def relevance_rules(model: nn.Module, rule: str) -> Iterator[None]:
+    """Inside the block gradient x activation is relevance; afterwards, also after an exception, all is as before."""
+    rules = rules_of_layers(model, rule)
+
+    def hook(layer: nn.Module, inputs: tuple, z: Tensor) -> Tensor:
+        p = rules[layer](layer, inputs[0])
+        # BEGIN SOLUTION 9.2
+        return p * (z / p).detach()                                    # the value of z, the gradient of p
+        # END SOLUTION
+
+    handles = [layer.register_forward_hook(hook) for layer in rules]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+# %% [markdown]
+# The shortcut is silent about layers it does not know: the gradient of a sigmoid times its input is no relevance. So we
+# look at the operations of the network first (torch.fx lists them) and refuse the others by name. Batch norm is folded
+# into the convolution before it, in a copy; otherwise it would take its own share.
+
+# %%
 LAYERS = (
     nn.Conv2d, nn.Linear, nn.ReLU, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Flatten,
     nn.Dropout, nn.Dropout2d, nn.Identity,
 )  # fmt: skip
-
-
 FUNCTIONS = (
     operator.add, operator.iadd, torch.add, torch.cat, torch.flatten, torch.relu, F.relu, F.max_pool2d, F.avg_pool2d,
     F.adaptive_avg_pool2d, F.dropout, operator.getitem, getattr,
 )  # fmt: skip
-
-
 METHODS = ("add", "add_", "flatten", "mean", "relu", "relu_", "view", "reshape", "size", "contiguous")
 
 
@@ -134,135 +321,52 @@ def ready_for_lrp(model: nn.Module) -> nn.Module:
     return model
 
 
-def first_layer(model: nn.Module) -> nn.Module:
-    """The convolution or linear layer that runs first."""
-    nodes = torch.fx.symbolic_trace(model).graph.nodes
-    layers = (model.get_submodule(node.target) for node in nodes if node.op == "call_module")
-    return next(layer for layer in layers if isinstance(layer, nn.Conv2d | nn.Linear))
+# %% [markdown]
+# ## The method
 
 
-@contextmanager
-def relevance_rules(model: nn.Module, rule: str, skip: nn.Module | None = None) -> Iterator[None]:
-    """Inside the block gradient x activation is relevance; afterwards, also after an exception, all is as before."""
-    of_conv, of_linear = RULES[rule]
-
-    def hook(layer: nn.Module, inputs: tuple, z: Tensor) -> Tensor:
-        p = (of_linear if isinstance(layer, nn.Linear) else of_conv)(layer, inputs[0])
-        # BEGIN SOLUTION 9.2
-        return p * (z / p).detach()                                    # the value of z, the gradient of p
-        # END SOLUTION
-
-    layers = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear) and m is not skip and rule != "zero"]
-    handles = [layer.register_forward_hook(hook) for layer in layers]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def flat_rule(layer: nn.Module, images: Tensor, R: Tensor) -> Tensor:
-    """R_i = sum_j R_j / (number of j's inputs): the relevance of a layer's outputs spread evenly over its pixels."""
-    ones = torch.ones_like(images).requires_grad_()
-    count = affine(layer, ones, torch.ones_like(layer.weight), None)   # inputs inside the image, not the padding
-    return torch.autograd.grad(count, ones, R / count.detach())[0]
-
-
+# %%
 @torch.inference_mode(False)
 @torch.enable_grad()
-def lrp(
-    model: nn.Module,
-    images: Tensor,
-    target: int | Sequence[int] | Tensor | None = None,
-    *,
-    rule: str = "epsilon_plus",
-) -> Tensor:
+def lrp(model: nn.Module, images: Tensor, target: Target = None, *, rule: str = "epsilon_plus") -> Tensor:
     """Layer-wise relevance propagation: the logit, shared out layer by layer down to the pixels.
 
     Args:
         model: classifier in eval mode of convolutions, linear layers, batch norm, ReLU, max-, average- and adaptive
             pooling, flatten, dropout, addition and concatenation (ResNet, VGG, SqueezeNet).
-        images: normalised images, (B, 3, H, W), float. Left as they are.
-        target: None (each image's top class), one class index for all, or one an image.
+        images, target: as in vanilla_gradient.
         rule: "zero" (gradient x input), "epsilon", "gamma", "epsilon_plus" (epsilon in linear layers, z+ in
-            convolutions), or "epsilon_plus_flat" (flat in the first layer).
+            convolutions), "epsilon_plus_conserving" (the same without the biases of the convolutions),
+            "epsilon_plus_flat" (flat in the first layer), or "composite" (zero in linear layers, epsilon in the upper
+            half of the convolutions, gamma in the lower, flat in the first).
 
     Returns:
-        (B, 3, H, W), detached, in logit units: it sums to the logit but for what biases took. Without additions of
-        negative terms, z+ relevance of a positive logit is not negative.
+        (B, 3, H, W), signed, detached, in logit units. It sums to the logit but for what epsilon and biases took.
 
     Raises:
         ValueError: as vanilla_gradient; an unknown rule; a layer without a rule, by name.
 
-    Paper: Bach et al. 2015, PLOS ONE 10(7); rules as in Montavon et al. 2019, *Layer-Wise Relevance Propagation: An
-    Overview*, section 10.2.
+    Paper: Bach et al. 2015, PLOS ONE 10(7); rules as in Montavon et al. 2019, sections 10.2 and 10.3.
     """
     if rule not in RULES:
         raise ValueError(f"rule must be {', '.join(RULES)}, got {rule!r}")
     check_inputs(model, images)
     model = ready_for_lrp(model)
     x = images.detach().clone().requires_grad_()
-    if rule != "epsilon_plus_flat":
+    if rule not in FLAT:
         with relevance_rules(model, rule):
             score = target_logits(model(x), target).sum()
         return (x * torch.autograd.grad(score, x)[0]).detach()         # R_i = a_i dS/da_i of the changed network
-    layer = first_layer(model)
-    with relevance_rules(model, rule, skip=layer), recorded_output(layer, cut=True) as outputs:
+    first = layers_in_order(model)[0]
+    with relevance_rules(model, rule), recorded_output(first, cut=True) as outputs:
         score = target_logits(model(x), target).sum()
     (z,) = outputs
-    return flat_rule(layer, x.detach(), (z * torch.autograd.grad(score, z)[0]).detach())
+    return flat_rule(first, x.detach(), (z * torch.autograd.grad(score, z)[0]).detach())
 
 
-@torch.enable_grad()
-def relevance_sums(model: nn.Module, images: Tensor, target: int, rule: str, names: Sequence[str]) -> dict[str, float]:
-    """Sum of the relevance at the pixels, at the outputs of the named layers, and at the logit, bottom first."""
-    x = images.detach().clone().requires_grad_()
-    with ExitStack() as stack:
-        stack.enter_context(relevance_rules(model, rule))
-        outputs = {name: stack.enter_context(recorded_output(model.get_submodule(name))) for name in names}
-        score = target_logits(model(x), target).sum()
-    activations = {"pixels": x} | {name: output[0] for name, output in outputs.items()}
-    gradients = torch.autograd.grad(score, [*activations.values()])
-    sums = {name: (a * g).sum().item() for (name, a), g in zip(activations.items(), gradients, strict=True)}
-    return sums | {"logit": score.item()}
-
-
-def check_three_neurons() -> None:
-    """The table above, for a linear layer with ReLU; flat apart, as it needs the layer that sees the pixels."""
-    expected = {"zero": [3, -2, 1], "epsilon": [3, -2, 1], "gamma": [2.5, -4 / 3, 5 / 6], "epsilon_plus": [3, -2, 1]}
-    model = nn.Sequential(nn.Flatten(), nn.Linear(3, 1, bias=False)).eval()
-    model[1].weight = nn.Parameter(torch.tensor([[3.0, -1.0, 1.0]]))
-    image = torch.tensor([1.0, 2.0, 1.0]).reshape(1, 3, 1, 1)
-    for rule, shares in expected.items():
-        assert torch.allclose(lrp(model, image, 0, rule=rule).flatten(), torch.tensor(shares).float(), atol=1e-5), rule
-    conv = nn.Sequential(nn.Conv2d(3, 1, 1, bias=False), nn.Flatten()).eval()
-    conv[0].weight = nn.Parameter(torch.tensor([3.0, -1.0, 1.0]).reshape(1, 3, 1, 1))
-    assert torch.allclose(lrp(conv, image, 0).flatten(), torch.tensor([1.5, 0.0, 0.5]), atol=1e-5)
-    flat = lrp(conv, image, 0, rule="epsilon_plus_flat")
-    assert torch.allclose(flat.flatten(), torch.full((3,), 2 / 3), atol=1e-5)
-
-
-def figure_rules(model: nn.Module, image: Tensor, target: int) -> Figure:
-    """Every rule on one image: relevance summed over colours, each on its own scale."""
-    figure, axes = plt.subplots(1, len(RULES) + 1, figsize=(3.2 * len(RULES) + 3, 3.5), layout="constrained")
-    show_photo(axes[0], displayable(image)[0], describe_targets(model, image, target)[0])
-    for axis, rule in zip(axes[1:], RULES, strict=True):
-        R = lrp(model, image, target, rule=rule)
-        show_map(axis, channel_reduce(R, "sum")[0], title=f"{rule}: sum {R.sum():.1f}")
-    figure.suptitle("LRP rules (sum over colours, each on its own scale)")
-    return figure
-
-
-def figure_conservation(model: nn.Module, image: Tensor, target: int) -> Figure:
-    """Sum of the relevance at every stage, for each rule: what the biases took on the way down."""
-    names = stages(model)[::-1]
-    figure, axes = plt.subplots(1, 4, figsize=(15, 3.4), layout="constrained")
-    for axis, rule in zip(axes, ("zero", "epsilon", "gamma", "epsilon_plus"), strict=True):
-        sums = relevance_sums(model, image, target, rule, names[:-1])
-        axis.bar(range(len(sums)), [*sums.values()], color="tab:blue")
-        axis.axhline(sums["logit"], color="black", linestyle=":", linewidth=1)
-        axis.set_xticks(range(len(sums)), [*sums], rotation=60, ha="right", fontsize=8)
-        axis.set(title=rule)
-    axes[0].set_ylabel("sum of relevance")
-    figure.suptitle("Relevance from the pixels (left) to the logit (right): conserved but for the biases")
-    return figure
+if __name__ == "__main__":
+    maps = {rule: lrp(model, images, targets, rule=rule) for rule in RULES}
+    columns = {rule.replace("epsilon_plus_", "epsilon_plus\n"): R.sum(dim=1) for rule, R in maps.items()}
+    notes = {name: [f"sum {total:.1f}" for total in R.sum(dim=(1, 2)).tolist()] for name, R in columns.items()}
+    heading = "LRP: relevance summed over the colours"
+    lesson.show(map_grid(images, columns, titles=lesson.titles, notes=notes, heading=heading, size=2.4), "rules")
