@@ -38,13 +38,10 @@ from tqdm import tqdm
 
 from course.checks import Target, check_counts, check_inputs, expand_baseline, target_indices, target_logits
 from course.figures import color_scale, show_map, show_photo
-from course.refined_path import Piece, refine_path
+from course.refined_path import Along, refined_gradient
 from utils import IMAGENET_MEAN, IMAGENET_STD, channel_reduce, describe_targets, displayable, import_lesson
 
 vanilla_gradient = import_lesson("01_vanilla_gradient_saliency").vanilla_gradient
-
-MAX_GRADIENTS = 300  # where refinement gives up
-FIRST_PIECES, WORST_PIECES = 10, 5  # each round of refinement costs 2 * WORST_PIECES gradients
 
 # %% [markdown]
 # ## The idea
@@ -190,28 +187,50 @@ def integrated_gradients(
     check_counts(batch_size=batch_size)
     if tolerance is not None and not tolerance >= 0:
         raise ValueError(f"tolerance must be 0 or more, got {tolerance!r}")
-    nodes, weights = (torch.tensor(x, dtype=images.dtype, device=images.device) for x in quadrature(rule, n_steps))
     images = images.detach()
     baselines = baseline_images(images, baseline, generator)
+    exact = torch.promote_types(images.dtype, torch.float32)           # 300 weights in bfloat16 would not sum to 1
+    nodes, weights = (torch.tensor(x, dtype=exact, device=images.device) for x in quadrature(rule, n_steps))
+    difference = images.to(exact) - baselines
     with torch.no_grad():
         target = target_indices(target, model(images)).tolist()
-    mean_gradient = torch.zeros_like(images)
+    mean_gradient = torch.zeros_like(difference)
     for i in range(len(images)):
         if tolerance is not None:
-            mean_gradient[i] = refined_gradient(model, images[i], baselines[i], target[i], tolerance, batch_size)
+            along = along_path(model, images[i], baselines[i], target[i], batch_size)
+            mean_gradient[i] = refined_gradient(*along, difference[i], tolerance)
             continue
         # BEGIN SOLUTION 4.2
         for alpha, w in zip(nodes.split(batch_size), weights.split(batch_size), strict=True):
             path = on_path(images[i], baselines[i], alpha)                                   # (k, 3, H, W)
-            gradients = vanilla_gradient(model, path, target[i])
+            gradients = vanilla_gradient(model, path, target[i]).to(w)
             mean_gradient[i] += torch.einsum("k,kchw->chw", w, gradients)
         # END SOLUTION
-    return (images - baselines) * mean_gradient
+    return (difference * mean_gradient).to(images.dtype)
 
 
 def on_path(image: Tensor, baseline: Tensor, alpha: Tensor) -> Tensor:
-    """x' + alpha (x - x') for each alpha: (C, H, W), (C, H, W), (k,) -> (k, C, H, W)."""
-    return baseline + alpha[:, None, None, None] * (image - baseline)
+    """x' + alpha (x - x') for each alpha: (C, H, W), (C, H, W), (k,) -> (k, C, H, W) in the image's dtype."""
+    return (baseline + alpha[:, None, None, None] * (image.to(alpha) - baseline)).to(image)
+
+
+def along_path(
+    model: nn.Module, image: Tensor, baseline: Tensor, target: int, batch_size: int = 10
+) -> tuple[Along, Along]:
+    """Two functions of alpha (k,): the score at these points of the path, (k,), and its gradient, (k, C, H, W)."""
+    exact = torch.promote_types(image.dtype, torch.float32)
+
+    def points(alphas: Tensor) -> list[Tensor]:
+        return [on_path(image, baseline, part) for part in alphas.to(image.device, exact).split(batch_size)]
+
+    def scores(alphas: Tensor) -> Tensor:
+        with torch.no_grad():
+            return torch.cat([target_logits(model(part), target) for part in points(alphas)]).to(exact)
+
+    def gradients(alphas: Tensor) -> Tensor:
+        return torch.cat([vanilla_gradient(model, part, target) for part in points(alphas)]).to(exact)
+
+    return scores, gradients
 
 
 # %% [markdown]
@@ -249,35 +268,6 @@ def completeness_gap(
         difference = target_logits(logits, target) - target_logits(model(baseline_images(images, baseline)), target)
         return attribution.sum(dim=(1, 2, 3)) - difference
         # END SOLUTION
-
-
-# %% [markdown]
-# ## Step 5: refine where it matters
-#
-# Completeness holds for every *piece* of the path as well: the slopes between $\alpha = a$ and $b$ must bring
-# $f(b) - f(a)$. The two scores cost a forward pass each, without gradient, and show which pieces the midpoint rule gets
-# wrong. Cut the worst ones in three: the middle third keeps its midpoint, so only two gradients are new.
-
-
-# %%
-
-
-
-
-
-
-def refined_gradient(
-    model: nn.Module, image: Tensor, baseline: Tensor, target: int, tolerance: float, batch_size: int
-) -> Tensor:
-    """The mean gradient along the refined path, (C, H, W); a warning if MAX_GRADIENTS did not suffice."""
-    pieces, costs = refine_path(
-        model, image, baseline, target, tolerance, max_gradients=MAX_GRADIENTS, batch_size=batch_size
-    )
-    difference = sum(piece.score_right - piece.score_left for piece in pieces)
-    if abs(costs[-1].gap) > tolerance * abs(difference):
-        gap = f"{abs(costs[-1].gap):.3g} of {abs(difference):.3g}"
-        warnings.warn(f"the completeness gap is still {gap} after {costs[-1].gradients} gradients", stacklevel=3)
-    return sum(piece.width * piece.gradient for piece in pieces)
 
 
 # %% [markdown]
