@@ -1,0 +1,137 @@
+"""Exercises of attention_rollout.py, with their points."""
+
+import pytest
+import torch
+from conftest import assert_tensor, unchanged
+from torch import Tensor, nn
+from torchvision.models import VisionTransformer
+
+
+def attention(layers: int = 3) -> list[Tensor]:
+    """Made-up attention of two images, two heads, five tokens; rows sum to 1."""
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(2, 2, 5, 5, generator=generator, dtype=torch.float64).softmax(dim=-1) for _ in range(layers)]
+
+
+@pytest.mark.points(1, exercise="9.3")
+def test_residual_by_hand(lesson):
+    """Rows that do not sum to 1, as after discarding: (0.2 + 1, 0.2) / 1.4 and (0, 1 + 1) / 2."""
+    A = torch.tensor([[[0.2, 0.2], [0.0, 1.0]]], dtype=torch.float64)
+    expected = torch.tensor([[[6 / 7, 1 / 7], [0.0, 1.0]]], dtype=torch.float64)
+    assert_tensor(lesson.with_residual(A), expected)
+    assert_tensor(lesson.with_residual(A.expand(3, -1, -1)), expected.expand(3, -1, -1).clone())
+
+
+@pytest.mark.points(1, exercise="9.3")
+def test_two_layers_by_hand(lesson):
+    """Layer 1: patch 1 from patch 2. Layer 2: CLS from patch 1. A quarter of CLS comes from patch 2."""
+    A1 = torch.tensor([[1.0, 0, 0], [0, 0, 1], [0, 0, 1]])[None, None]
+    A2 = torch.tensor([[0.0, 1, 0], [0, 1, 0], [0, 0, 1]])[None, None]
+    assert lesson.roll_out([A1, A2])[0, 0].tolist() == [0.5, 0.25, 0.25]
+
+
+@pytest.mark.points(1, exercise="9.3")
+def test_rollout_by_loops(lesson):
+    weights = attention()
+    expected = torch.eye(5, dtype=torch.float64).repeat(2, 1, 1)
+    for A in weights:
+        for b in range(2):
+            mixed = 0.5 * A[b].mean(dim=0) + 0.5 * torch.eye(5, dtype=torch.float64)
+            expected[b] = mixed / mixed.sum(dim=1)[:, None] @ expected[b]
+    assert_tensor(lesson.roll_out(weights), expected)
+
+
+@pytest.mark.points(1, exercise="9.3")
+def test_rows_sum_to_one_and_identity_stays(lesson):
+    for ratio in (0.0, 0.5):
+        sums = lesson.roll_out(attention(), "max", ratio).sum(dim=-1)
+        assert_tensor(sums, torch.ones(2, 5, dtype=torch.float64))
+    same = lesson.roll_out([torch.eye(4).expand(2, 3, 4, 4)] * 3)
+    assert_tensor(same.clone(), torch.eye(4).repeat(2, 1, 1))
+
+
+def transformer() -> VisionTransformer:
+    """Two layers, two heads, four patches; float64, random weights."""
+    with torch.random.fork_rng():
+        torch.manual_seed(6)
+        model = VisionTransformer(8, 4, 2, 2, 8, 12, num_classes=3).double().eval()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.copy_(0.6 * torch.randn_like(parameter))
+    return model
+
+
+SQUARES = torch.randn(2, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+
+
+def gradients(lesson, model: nn.Module, images: Tensor, target: int) -> list[tuple[Tensor, Tensor]]:
+    """Attention of each layer and the gradient of the summed logits with respect to it."""
+    with lesson.recorded_attention(model) as weights:
+        score = model(images.clone().requires_grad_())[:, target].sum()
+    found = torch.autograd.grad(score, weights)
+    return [(A.detach(), dA) for A, dA in zip(weights, found, strict=True)]
+
+
+@pytest.mark.points(1, exercise="9.4")
+def test_gradient_rollout_by_loops(lesson):
+    model, maps = transformer(), torch.zeros(2, 2, 2, dtype=torch.float64)
+    layers = gradients(lesson, model, SQUARES, 1)
+    for b in range(2):
+        R = torch.eye(5, dtype=torch.float64)
+        for A, dA in layers:
+            A_bar = torch.zeros(5, 5, dtype=torch.float64)
+            for head in range(2):
+                A_bar += (dA[b, head] * A[b, head]).clamp(min=0) / 2
+            R = R + A_bar @ R
+        maps[b] = R[0, 1:].reshape(2, 2)
+    assert_tensor(lesson.gradient_rollout(model, SQUARES, 1, upsample=False), maps)
+
+
+@pytest.mark.points(1, exercise="9.4")
+def test_it_knows_the_class_and_the_image(lesson):
+    model = transformer()
+    maps = [lesson.gradient_rollout(model, SQUARES, label, upsample=False) for label in range(3)]
+    assert not torch.allclose(maps[0], maps[1])
+    assert not torch.allclose(maps[1], maps[2])
+    mixed = lesson.gradient_rollout(model, SQUARES, [2, 0], upsample=False)
+    assert_tensor(mixed, torch.stack([maps[2][0], maps[0][1]]))
+
+
+@pytest.mark.points(1, exercise="9.4")
+def test_heads_against_the_class_do_not_silence_those_for_it(lesson):
+    """Clamped head by head: nothing is negative, and all is at least what the mean of the heads would leave."""
+    model = transformer()
+    layers = gradients(lesson, model, SQUARES, 0)
+    R = torch.eye(5, dtype=torch.float64).repeat(2, 1, 1)
+    for A, dA in layers:
+        R = R + (dA * A).mean(dim=1).clamp(min=0) @ R
+    found = lesson.gradient_rollout(model, SQUARES, 0, upsample=False)
+    assert found.min() >= 0
+    assert (found >= R[:, 0, 1:].reshape(2, 2, 2) - 1e-9).all()
+    assert (found > R[:, 0, 1:].reshape(2, 2, 2) + 1e-6).any()
+
+
+@pytest.mark.points(1, exercise="9.4")
+def test_a_class_that_nothing_speaks_for_is_empty_and_nothing_is_left(lesson):
+    model = transformer()
+    with torch.no_grad():
+        model.heads.head.weight[1] = 0
+    with unchanged(model, SQUARES):
+        found = lesson.gradient_rollout(model, SQUARES, 1)
+    assert_tensor(found, torch.zeros(2, 8, 8, dtype=torch.float64))
+
+
+@pytest.mark.points(1, exercise="9.9")
+def test_one_layer(lesson):
+    """Three tokens: a half is kept, and of the other half a third comes from CLS itself. No layer: all is kept."""
+    assert lesson.kept_by_cls(1, 3) == pytest.approx(1 / 2 + 1 / 6)
+    assert lesson.kept_by_cls(0, 3) == pytest.approx(1)
+
+
+@pytest.mark.points(1, exercise="9.9")
+def test_many_layers_by_matrices(lesson):
+    """The product of ((J / N + I) / 2), for several numbers of layers and tokens."""
+    for layers, tokens in ((2, 2), (3, 5), (5, 65), (12, 197)):
+        one_layer = 0.5 * torch.eye(tokens, dtype=torch.float64) + 0.5 / tokens
+        expected = torch.linalg.matrix_power(one_layer, layers)[0, 0].item()
+        assert lesson.kept_by_cls(layers, tokens) == pytest.approx(expected)
