@@ -327,7 +327,7 @@ def open_gates(method: Callable, model: nn.Module, images: Tensor, target: Targe
             lambda R: found.append(torch.stack([(R < 0).sum(), (R[off] != 0).sum(), (R != 0).sum()]))
         )
 
-    handles = [part.register_forward_pre_hook(watch) for part in model.modules() if isinstance(part, nn.ReLU)]
+    handles = [part.register_forward_pre_hook(watch) for part in model.modules() if isinstance(part, nn.ReLU | nn.ReLU6)]
     try:
         method(model, images, target)
     finally:

@@ -121,13 +121,12 @@ class Functional(nn.Module):
 
 @pytest.mark.points(1, exercise="6.3")
 def test_functional_activations_are_refused(lesson, small_images):
-    for activation, name in ((F.relu, "Relu"), (torch.sigmoid, None), (F.elu, "Elu"), (F.silu, "Silu")):
-        model = Functional(activation)
-        if name:
-            with pytest.raises(ValueError, match=name):
-                lesson.guided_backpropagation(model, small_images, 0)
-        else:  # not on the list of activations
-            lesson.guided_backpropagation(model, small_images, 0)
+    """Others are an activation too; a sigmoid that weights whole channels is none."""
+    for activation, name in ((F.relu, "Relu"), (torch.tanh, "Tanh"), (F.elu, "Elu"), (lambda x: x * (x > 0), "mask")):
+        with pytest.raises(ValueError, match=name):
+            lesson.guided_backpropagation(Functional(activation), small_images, 0)
+    gate = Functional(lambda x: x * x.mean(dim=(2, 3), keepdim=True).sigmoid())
+    assert lesson.guided_backpropagation(gate, small_images, 0).any()
 
 
 @pytest.mark.points(1, exercise="6.3")
@@ -153,3 +152,24 @@ def test_networks_without_any_relu_are_refused(lesson, small_images):
         lesson.guided_backpropagation(model, small_images, 0)
     with pytest.raises(ValueError, match=r"Hardtanh \(1 times\)"):
         lesson.guided_backpropagation(Functional(F.relu6), small_images, 0)
+
+
+@pytest.mark.points(0.5, exercise="6.4")
+def test_on_paper_gradient(lesson):
+    """The signals (1, -2, 3) meet gates that are open, open, closed; what passes times the rows of W, added up."""
+    x = IMAGE.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(three_units()(x)[0, 0], x)
+    assert lesson.on_paper()["gradient"] == expected.flatten().tolist()
+
+
+@pytest.mark.points(0.75, exercise="6.4")
+def test_on_paper_deconvnet(lesson):
+    """The first and the third signal are positive."""
+    rows = three_units()[1].weight.detach()
+    assert lesson.on_paper()["deconvnet"] == (1 * rows[0] + 3 * rows[2]).tolist()
+
+
+@pytest.mark.points(0.75, exercise="6.4")
+def test_on_paper_guided(lesson):
+    """Only the first signal is positive *and* meets a unit that is on."""
+    assert lesson.on_paper()["guided"] == three_units()[1].weight.detach()[0].tolist()
