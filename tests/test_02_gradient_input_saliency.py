@@ -74,6 +74,54 @@ def test_what_is_left_over_is_the_bias(linear):
     torch.testing.assert_close(lesson.unexplained_score(linear, images, [0, 1]), linear[1].bias[:2].detach())
 
 
+def test_the_biases_bring_what_is_left_over(tiny, small_images):
+    """Two computations of one number: score minus shares, and the sum of b dS/db, for three classes and all biases."""
+    for labels in ([2, 0, 1], None, 1):
+        brought = lesson.bias_share(tiny, small_images, labels)
+        torch.testing.assert_close(brought, lesson.unexplained_score(tiny, small_images, labels))
+    assert brought.abs().min() > 1e-3
+
+
+def test_share_of_each_bias_by_hand():
+    """S = 3 relu(2 x + 0.5) + 4 relu(-x + 0.25) + 7: the second unit sleeps, so its bias brings nothing."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(1, 2), nn.ReLU(inplace=True), nn.Linear(2, 1)).eval()
+    with torch.no_grad():
+        model[1].weight.copy_(torch.tensor([[2.0], [-1.0]]))
+        model[1].bias.copy_(torch.tensor([0.5, 0.25]))
+        model[3].weight.copy_(torch.tensor([[3.0, 4.0]]))
+        model[3].bias.fill_(7)
+    images = torch.tensor([1.0, -1.0]).reshape(2, 1, 1, 1)
+    assert lesson.bias_share(model, images, 0).tolist() == [3 * 0.5 + 7, 4 * 0.25 + 7]
+
+
+def test_a_network_without_biases_brings_nothing(small_images):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.ReLU(), nn.Flatten(), nn.Linear(140, 3, bias=False))
+    assert lesson.bias_share(model.double().eval(), small_images, 0).tolist() == [0, 0, 0]
+
+
+def test_a_bias_that_the_class_does_not_use_counts_nothing(small_images):
+    """As in networks with a second head for training only."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(189, 3)).double().eval()
+    model.register_module("idle", nn.Linear(2, 2).double().eval())
+    model.forward = lambda images: model[1](model[0](images))
+    torch.testing.assert_close(lesson.bias_share(model, small_images, [0, 1, 2]), model[1].bias.detach())
+
+
+@pytest.mark.parametrize("network", ["squeezenet", pytest.param("resnet", marks=pytest.mark.slow)])
+def test_the_biases_of_real_networks(network, photos, request):
+    model = request.getfixturevalue(network)
+    left = lesson.unexplained_score(model, photos[:1], 235)
+    torch.testing.assert_close(lesson.bias_share(model, photos[:1], 235), left, rtol=1e-4, atol=1e-3)
+
+
+def test_bias_share_common_contract(tiny, small_images):
+    assert_common_contract(lesson.bias_share, tiny, small_images)
+
+
+def test_bias_share_leaves_no_trace(tiny, small_images):
+    assert_leaves_no_trace(lesson.bias_share, tiny.requires_grad_(False), small_images)
+
+
 def test_shifted_network_is_the_same_function(tiny, small_images):
     shift = torch.tensor([0.5, -1.0, 2.0], dtype=torch.float64)[:, None, None]
     shifted, moved = lesson.ShiftedInput(tiny, shift), small_images + shift

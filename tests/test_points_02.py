@@ -85,3 +85,50 @@ def test_the_gradient_survives_the_shift(lesson, tiny, small_images):
     y = small_images.clone().requires_grad_()
     (expected,) = torch.autograd.grad(tiny(y)[:, 1].sum(), y)
     assert_tensor(found, expected)
+
+
+@pytest.mark.points(1, exercise="2.4")
+def test_the_bias_of_a_linear_model_is_its_own_share(lesson, linear):
+    for targets in ([2, 0, 1], [1, 1, 0]):
+        assert_tensor(lesson.bias_share(linear, IMAGES, targets), linear[1].bias.detach()[targets])
+
+
+@pytest.mark.points(1, exercise="2.4")
+def test_biases_of_all_layers_count_with_their_slope(lesson, tiny, small_images):
+    """Score minus gradient x input, computed here; each image with its own class."""
+    x = small_images.clone().requires_grad_()
+    scores = tiny(x)[[0, 1, 2], [2, 0, 1]]
+    (gradient,) = torch.autograd.grad(scores.sum(), x)
+    assert_tensor(lesson.bias_share(tiny, small_images, [2, 0, 1]), (scores - (gradient * x).sum((1, 2, 3))).detach())
+
+
+@pytest.mark.points(1, exercise="2.4")
+def test_shares_of_the_biases_leave_no_trace(lesson, tiny, small_images):
+    """The parameters are frozen as in load_model, and stay it; a batch gives what its images give one by one."""
+    tiny.requires_grad_(False)
+    with torch.no_grad():
+        top = tiny(small_images).argmax(dim=1).tolist()
+    with torch.no_grad(), unchanged(tiny, small_images):
+        found = lesson.bias_share(tiny, small_images)
+    singles = [lesson.bias_share(tiny, small_images[i : i + 1], top[i]) for i in range(3)]
+    assert_tensor(found, torch.cat(singles))
+    assert found.abs().min() > 1e-6
+    assert not found.requires_grad
+
+
+@pytest.mark.points(1, exercise="2.5")
+def test_prediction_of_what_survives_the_shift(lesson, tiny, small_images):
+    """Measured on a small network that is written out here."""
+    def measured(shift: torch.Tensor) -> dict[str, torch.Tensor]:
+        x = (small_images + shift).requires_grad_()
+        logit = tiny(x - shift)[:, 1]
+        (gradient,) = torch.autograd.grad(logit.sum(), x)
+        return {
+            "logit": logit, "gradient": gradient, "gradient x input": gradient * x,
+            "gradient x (input - black)": gradient * (x - (shift - 2)),
+            "left over": logit - (gradient * x).sum((1, 2, 3)),
+        }  # fmt: skip
+
+    before, after = measured(0 * SHIFT), measured(SHIFT)
+    stays = {name: torch.allclose(before[name], after[name]) for name in before}
+    assert lesson.survives_the_shift() == stays, "not all five are right; what is multiplied by the slope?"

@@ -1,6 +1,11 @@
 """Answers to the exercises of lesson 02; see run.py."""
 
 WRONG = [
+    ("2.1", "nothing computed", "", "return torch.zeros_like(images)"),
+    ("2.1", "the images themselves", "", "return images.detach().clone()"),
+    ("2.2", "nothing computed", "", "return torch.zeros_like(images[:, 0, 0, 0])"),
+    ("2.3", "the images themselves", "", "return images"),
+    ("2.3", "nothing computed", "images - self.shift", "images * 0"),
     ("2.1", "baseline forgotten", "(images.detach() - zero)", "images.detach()"),
     ("2.1", "baseline added", "images.detach() - zero", "images.detach() + zero"),
     ("2.1", "absolute value", "return gradient * (images.detach() - zero)",
@@ -33,11 +38,47 @@ WRONG = [
     ("2.3", "in-place input", "return self.model(images - self.shift)",
      "if images.requires_grad:\n    return self.model(images - self.shift)\n"
      "return self.model(images.sub_(self.shift))"),
+    ("2.4", "nothing computed", "", "pass"),
+    ("2.4", "slopes without the biases", "(b * slope).sum()", "slope.sum()"),
+    ("2.4", "biases without the slopes", "(b * slope).sum()", "b.sum()"),
+    ("2.4", "absolute shares", "(b * slope).sum()", "(b * slope).abs().sum()"),
+    ("2.4", "last layer only", "zip(biases.values(), slopes, strict=True)",
+     "list(zip(biases.values(), slopes, strict=True))[-1:]"),
+    ("2.4", "first layer only", "zip(biases.values(), slopes, strict=True)",
+     "list(zip(biases.values(), slopes, strict=True))[:1]"),
+    ("2.4", "first class for all", "labels[i : i + 1]", "labels[:1]"),
+    ("2.4", "sum of all logits", "target_logits(logits, labels[i : i + 1]).sum()", "logits.sum()"),
+    ("2.4", "probability instead of the logit", "target_logits(logits,", "target_logits(logits.softmax(dim=1),"),
+    ("2.4", "all pictures at once", "image[None])", "images)"),
+    ("2.4", "left attached", ".detach()", ""),
+    ("2.4", "the model's own parameters", "", "for b in parameters.values():\n    b.requires_grad_()\n"
+     "score = target_logits(model(image[None]), labels[i : i + 1]).sum()\n"
+     "slopes = torch.autograd.grad(score, [*parameters.values()], materialize_grads=True)\n"
+     "brought[i] = sum((b * s).sum() for b, s in zip(parameters.values(), slopes, strict=True)).detach()"),
+    ("2.5", "nothing computed", "", "return {}"),
+    ("2.5", "everything stays", "return {", "return dict.fromkeys(['logit', 'gradient', 'gradient x input', "
+     "'gradient x (input - black)', 'left over'], True) or {"),
+    ("2.5", "nothing stays", "return {", "return dict.fromkeys(['logit', 'gradient', 'gradient x input', "
+     "'gradient x (input - black)', 'left over'], False) or {"),
+    ("2.5", "the product stays", '"gradient x input": False', '"gradient x input": True'),
+    ("2.5", "black does not help", '"gradient x (input - black)": True', '"gradient x (input - black)": False'),
+    ("2.5", "the rest stays", '"left over": False', '"left over": True'),
+    ("2.5", "the gradient changes", '"gradient": True', '"gradient": False'),
 ]  # fmt: skip
 
 RIGHT = [
     ("2.1", "product split in two", "return gradient * (images.detach() - zero)",
      "return gradient * images.detach() - gradient * zero"),
     ("2.2", "sum over the flattened shares", "attribution.sum(dim=(1, 2, 3))", "attribution.flatten(1).sum(-1)"),
+    ("2.4", "all biases in one vector", "", "flat = torch.cat([b.detach().flatten() for b in biases.values()])\n"
+     "score = functional_call(model, biases, (image[None],))[0, labels[i]]\n"
+     "slopes = torch.autograd.grad(score, list(biases.values()), allow_unused=True)\n"
+     "brought[i] = flat @ torch.cat([s.flatten() for s in slopes])"),
+    ("2.4", "by a small step of all biases", "", "def at(step):\n"
+     "    scaled = {name: b.detach() * (1 + step) for name, b in biases.items()}\n"
+     "    return functional_call(model, scaled, image[None])[0, labels[i]].detach()\n"
+     "brought[i] = (at(1e-7) - at(-1e-7)) / 2e-7"),
+    ("2.5", "in another order", "", "stays = dict.fromkeys(['gradient x (input - black)', 'logit', 'gradient'], True)\n"
+     "return stays | {'left over': False, 'gradient x input': False}"),
     ("2.3", "add the negative", "images - self.shift", "torch.add(images, -self.shift)"),
 ]  # fmt: skip
