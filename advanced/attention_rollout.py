@@ -89,6 +89,8 @@ if __name__ == "__main__":
                    images=["duck.jpg", "giraffe.jpg"])  # fmt: skip
     vit = load_vit()                                                   # small, trained on planted scenes
     network = vit if lesson.args.model is None else lesson.model       # the one that sees photographs, at the end
+    side = find_transformer(network).image_size
+    photos = F.interpolate(lesson.images, side, mode="bilinear", antialias=True)
     lesson.show(figure_idea(), "idea")
 
 # %% [markdown]
@@ -509,7 +511,6 @@ if __name__ == "__main__":
 
 # %%
 if __name__ == "__main__":
-    photos = F.interpolate(lesson.images, find_transformer(network).image_size, mode="bilinear", antialias=True)
     with torch.no_grad():
         logits = network(photos)
     asked = target_indices(lesson.target, logits)[:, None]             # --target, or the top class
