@@ -6,6 +6,7 @@ import copy
 import os
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -18,23 +19,13 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from course.checks import (
-    check_counts,
-    check_device,
-    check_inputs,
-    one_line,
-    target_indices,
-)
+from course.checks import check_counts, check_device, check_inputs, one_line, target_indices
 from course.figures import overlay
 from course.files import fingerprint, safe_name, write
+from course.identity import identity
 from course.lesson import Lesson
 from course.pictures import list_pictures, load_image
-from utils import (
-    channel_reduce,
-    class_labels,
-    import_lesson,
-    preprocess_image,
-)
+from utils import channel_reduce, class_labels, import_lesson, preprocess_image
 
 # Name -> lesson and function; resolved when asked for, so that nothing below the lessons knows them
 ATTRIBUTIONS = {
@@ -95,11 +86,24 @@ class Explanation:
         return file
 
 
-NETWORK_LOCK = threading.RLock()  # of all networks: two explainers may share one
+LOCKS: weakref.WeakKeyDictionary[nn.Module, threading.RLock] = weakref.WeakKeyDictionary()
+LOCKS_LOCK = threading.Lock()
+
+
+def lock_of(model: nn.Module) -> threading.RLock:
+    """The lock of a network: hooks sit on it, and would fire for another thread's picture as well.
+
+    It is that of the first part with weights, so that a network and a wrapper around it have the same one.
+    """
+    parts = (part for part in model.modules() if any(True for _ in part.parameters(recurse=False)))
+    with LOCKS_LOCK:
+        return LOCKS.setdefault(next(parts, model), threading.RLock())
 
 
 class Explainer:
     """Explains pictures with one network and one method, batch by batch; usable from several threads.
+
+    Explainers of one network wait for one another, those of different networks do not.
 
     Args:
         model: classifier in eval mode, normalised (B, 3, H, W) -> logits (B, K). Never changed.
@@ -133,6 +137,7 @@ class Explainer:
         if device is not None:
             self.device = torch.empty(0, device=device).device         # "cuda" becomes "cuda:0", as weights have it
         self.model = model if self.device == weight.device else copy.deepcopy(model).to(self.device)
+        self.lock = lock_of(self.model)
         self.method = method if callable(method) else attribution_method(method)
         self.batch_size, self.bfloat16 = batch_size, bfloat16
 
@@ -142,22 +147,20 @@ class Explainer:
     def __exit__(self, *_exception: object) -> None:
         self.model = None
 
-    def explain(self, inputs: object, target: int | Iterable[int] | None = None) -> Iterator[Explanation]:
+    def explain(self, inputs: object, target: int | Iterable[int | None] | None = None) -> Iterator[Explanation]:
         """One Explanation for each input, in order; batches are computed as you ask for their results.
 
         Args:
             inputs: a path, a Pillow image, a normalised tensor (3, H, W) or (B, 3, H, W), or any number of these in a
                 list or a generator, which may be endless. Folders are opened.
-            target: None (each image's top class), one class for all, or one for each input.
+            target: None (each image's top class), one class for all, or one for each input, where None is again the
+                top class.
 
         Raises:
             ValueError: a target that is no class, or not one for each input; whatever the method refuses.
             RuntimeError: the explainer was closed.
         """
-        target = target.tolist() if isinstance(target, Tensor | np.generic | np.ndarray) else target
-        each = isinstance(target, Iterable)
-        pairs = in_step(one_by_one(inputs), target) if each else zip(one_by_one(inputs), repeat(target))
-        position = 0
+        pairs, position = with_targets(one_by_one(inputs), target), 0
         while batch := list(islice(pairs, self.batch_size)):
             if self.model is None:
                 raise RuntimeError("this Explainer is closed; make a new one")
@@ -184,10 +187,11 @@ class Explainer:
         """What explain() yields for images of one size."""
         images = torch.stack([item.image for item in loaded]).to(self.device, self.dtype)
         autocast = torch.autocast(self.device.type, torch.bfloat16) if self.bfloat16 else nullcontext()
-        with NETWORK_LOCK, autocast:
+        with self.lock, autocast:
             with torch.inference_mode():
                 logits = self.model(images).float()                    # (B, K)
-            target = target_indices(None, logits) if wanted[0] is None else target_indices(wanted, logits)
+            top = target_indices(None, logits).tolist()
+            target = target_indices([top[i] if c is None else c for i, c in enumerate(wanted)], logits)
             attribution = self.method(self.model, images, target.tolist()).float().cpu()
         maps = channel_reduce(attribution) if attribution.ndim == 4 else attribution
         probability, target, labels = logits.softmax(dim=1).cpu(), target.tolist(), class_labels(logits)
@@ -197,35 +201,38 @@ class Explainer:
         ]
 
     def save(
-        self, folder: str | os.PathLike, inputs: object, target: int | None = None, *, progress: bool = False
+        self, folder: str | os.PathLike, inputs: object, target: int | Iterable[int | None] | None = None, *,
+        progress: bool = False,
     ) -> tuple[int, list[Explanation]]:
         """Explain picture files and save each as <stem>-<fingerprint>.npz and .png. What is there is not done again.
 
         Args:
             folder: where to; made if missing.
             inputs: paths of files and folders, one or several. In the fingerprint a file counts by its content, the
-                network by its weights, a function of your own by its name.
-            target: None (each image's top class) or one class for all.
+                network by its weights, a function of your own by its code and by the values that it uses.
+            target: as in explain.
             progress: show a bar.
 
         Returns:
             How many of the inputs now lie in the folder, and those that failed, with their `error`.
 
         Raises:
-            ValueError, RuntimeError: as explain.
+            ValueError, RuntimeError: as explain; ValueError also for a function that uses something whose value cannot
+                be read: its results could not be told from those of another.
         """
         files = list_pictures([inputs] if isinstance(inputs, str | os.PathLike) else inputs)
-        method = getattr(self.method, "__qualname__", self.method)
-        network = fingerprint(method, self.dtype, self.bfloat16, target, self.model, *self.model.state_dict().values())
-        names = {file: f"{safe_name(file.stem)}-{fingerprint(network, file)}" for file in files}
-        todo = [file for file in files if not Path(folder, f"{names[file]}.npz").exists()]
+        whose = fingerprint(identity(self.method), self.dtype, self.bfloat16, identity(self.model))
+        named = [(file, c, f"{safe_name(file.stem)}-{fingerprint(whose, c, file)}")
+                 for file, c in with_targets(files, target)]  # fmt: skip
+        todo = [(file, c, name) for file, c, name in named if not Path(folder, f"{name}.npz").exists()]
+        explained = self.explain([file for file, _, _ in todo], [c for _, c, _ in todo])
+        bar = tqdm(explained, initial=len(files) - len(todo), total=len(files), disable=not progress)
         failed = []
-        bar = tqdm(self.explain(todo, target), initial=len(files) - len(todo), total=len(files), disable=not progress)
-        for file, explanation in zip(todo, bar, strict=True):
+        for (_, _, name), explanation in zip(todo, bar, strict=True):
             if explanation.error:
                 failed.append(explanation)
             else:
-                explanation.save(folder, names[file])
+                explanation.save(folder, name)
         return len(files) - len(failed), failed
 
 
@@ -242,6 +249,12 @@ def one_by_one(inputs: object) -> Iterator:
             yield from one_by_one(item)
     else:
         yield inputs                                                   # no picture at all: its Explanation will say so
+
+
+def with_targets(items: Iterable, target: object) -> Iterator[tuple]:
+    """Pairs of an item and its class, whether there is one for all (None is one) or one for each."""
+    target = target.tolist() if isinstance(target, Tensor | np.generic | np.ndarray) else target
+    return in_step(items, target) if isinstance(target, Iterable) else zip(items, repeat(target))
 
 
 def in_step(items: Iterable, targets: Iterable) -> Iterator[tuple]:
