@@ -1,8 +1,18 @@
-"""Train the head of a CamClassifier on a folder of pictures."""
+r"""Train a classifier with a map built in (see your_own_network.py): cats against dogs, or any folders of pictures.
+
+    python -m advanced.train_cats_and_dogs FOLDER --download          fetches pictures first (800 MB)
+    python -m advanced.train_cats_and_dogs FOLDER                     FOLDER/train/cat, FOLDER/test/dog ...
+    python -m advanced.train_cats_and_dogs FOLDER --backbone vgg16    another network below the head
+    python -m advanced.train_cats_and_dogs FOLDER --finetune          train the backbone's last block as well
+
+The backbone stays as it is, so each picture goes through it once. Its pooled features are kept in a file, and the head,
+one linear layer, is fitted to them in a second.
+"""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,26 +24,45 @@ from torchvision.datasets import OxfordIIITPet
 from tqdm import tqdm
 
 from advanced.your_own_network import HEAD, CamClassifier
-from course.checks import (
-    one_line,
-)
+from course.checks import one_line
 from course.files import fingerprint, write
-from course.lesson import print_table
-from course.paths import DATA_DIR, OUTPUT_DIR
+from course.lesson import one_sentence, print_table
+from course.paths import OUTPUT_DIR, PROJECT_ROOT
 from course.pictures import list_pictures, load_image
-from utils import (
-    preprocess_image,
-)
+from evaluation.is_it_chance import hit_rate
+from utils import preprocess_image
+
+COMMAND = "python -m advanced.train_cats_and_dogs"
+CACHE = OUTPUT_DIR / "advanced" / "train_cats_and_dogs"  # for features and the new head
+
+
+# Pictures
 
 
 def image_folder(folder: Path) -> tuple[list[Path], Tensor, list[str]]:
-    """Pictures of a folder with one subfolder a class: files, labels (N,), class names in alphabetical order."""
+    """Pictures of a folder with one subfolder per class: files, labels (N,), class names in alphabetical order."""
     classes = sorted(path.name for path in Path(folder).iterdir() if path.is_dir()) if Path(folder).is_dir() else []
     if len(classes) < 2:
         raise ValueError(f"{folder} needs a subfolder of pictures for each class, cat/ and dog/ for instance")
     files = [list_pictures([Path(folder, name)]) for name in classes]
     labels = torch.cat([torch.full((len(some),), label) for label, some in enumerate(files)])
     return [file for some in files for file in some], labels, classes
+
+
+def download_pets(folder: Path) -> None:
+    """torchvision's OxfordIIITPet as folder/train/cat, folder/train/dog, folder/test/... (800 MB)."""
+    for split, name in (("trainval", "train"), ("test", "test")):
+        try:
+            pets = OxfordIIITPet(folder / "download", split=split, target_types="binary-category", download=True)
+        except Exception as error:  # urllib's errors, tar's errors, a full disk
+            raise ConnectionError(f"the pictures could not be downloaded ({one_line(error)})") from error
+        for i, (picture, label) in enumerate(tqdm(pets, desc=name)):
+            file = folder / name / ("cat", "dog")[label] / f"{i:05}.jpg"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            picture.convert("RGB").save(file)
+
+
+# Training
 
 
 @torch.inference_mode()
@@ -75,12 +104,12 @@ def fit_head(fc: nn.Linear, features: Tensor, labels: Tensor, decay: float = 0.1
 def train_head(
     folder: Path | str, backbone: str = "resnet50", cache: Path | None = None
 ) -> tuple[CamClassifier, list[str]]:
-    """Fit the head of a CamClassifier to a folder with one subfolder a class; the backbone stays as it is.
+    """Fit the head of a CamClassifier to a folder with one subfolder per class; the backbone stays as it is.
 
     Args:
         folder: pictures, cat/ and dog/ for instance. Other numbers of classes do as well.
         backbone: as in CamClassifier.
-        cache: where features are kept; None is outputs/09_advanced_techniques.
+        cache: where features are kept; None is outputs/advanced/train_cats_and_dogs.
 
     Returns:
         The classifier, in eval mode and frozen, and the names of its classes.
@@ -90,7 +119,7 @@ def train_head(
     """
     files, labels, classes = image_folder(Path(folder))
     model = CamClassifier(backbone, len(classes))
-    features = pooled_features(model, files, Path(cache or OUTPUT_DIR / "09_advanced_techniques"))
+    features = pooled_features(model, files, Path(cache or CACHE))
     fit_head(model.fc, features, labels)
     return model, classes
 
@@ -131,40 +160,42 @@ def save_head(file: Path, model: CamClassifier, notes: dict) -> None:
     write(file, lambda stream: torch.save(content, stream))
 
 
-def download_pets(folder: Path) -> None:
-    """torchvision's OxfordIIITPet as folder/train/cat, folder/train/dog, folder/test/... (800 MB)."""
-    for split, name in (("trainval", "train"), ("test", "test")):
-        try:
-            pets = OxfordIIITPet(folder / "download", split=split, target_types="binary-category", download=True)
-        except Exception as error:  # urllib's errors, tar's errors, a full disk
-            raise ConnectionError(f"the pictures could not be downloaded ({one_line(error)})") from error
-        for i, (picture, label) in enumerate(tqdm(pets, desc=name)):
-            file = folder / name / ("cat", "dog")[label] / f"{i:05}.jpg"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            picture.convert("RGB").save(file)
-
-
-def train_cats_and_dogs(args: argparse.Namespace) -> int:
-    """--cats-and-dogs: fit a head, print its confusion matrix, keep it where the lesson finds it."""
-    folder = Path(args.cats_and_dogs)
+def train(args: argparse.Namespace) -> None:
+    """Fit a head, print its confusion matrix, keep it where the lesson can find it."""
     if args.download:
-        download_pets(folder)
-    model, classes = train_head(folder / "train", args.backbone, args.output_dir)
+        download_pets(args.folder)
+    model, classes = train_head(args.folder / "train", args.backbone, args.output_dir)
     if args.finetune:
-        files, labels, _ = image_folder(folder / "train")
+        files, labels, _ = image_folder(args.folder / "train")
         finetune(model, files, labels, seed=args.seed)
-    files, labels, _ = image_folder(folder / "test")
-    table = confusion(model, files, labels)
+    table = confusion(model, *image_folder(args.folder / "test")[:2])
     rows = [[name, *row] for name, row in zip(classes, table.tolist(), strict=True)]
     print_table(["right \\ predicted", *classes], rows)
-    accuracy = (table.diag().sum() / table.sum()).item()
-    print(f"{accuracy:.1%} of {int(table.sum())} test pictures right")
-    command = f"python 09_advanced_techniques.py --cats-and-dogs FOLDER --backbone {args.backbone}"
-    notes = {"backbone": args.backbone, "classes": classes, "confusion": table.tolist(), "command": command}
-    file = args.output_dir / HEAD.name
+    right, n, most = int(table.diag().sum()), int(table.sum()), int(table.sum(dim=1).max())
+    rate = hit_rate([1] * right + [0] * (n - right))
+    print(f"{right} of {n} test pictures right: {rate} (always the most frequent class: {most / n:.2f})")
     if args.finetune:
         print("the fine-tuned network is not kept: its last block is larger than a head")
-        return 0
-    save_head(file, model, notes)
-    print(f"wrote {file} (copy it to {HEAD.relative_to(DATA_DIR.parent)} to make it the lesson's)")
-    return 0
+        return
+    command = f"{COMMAND} FOLDER --backbone {args.backbone}"
+    notes = {"backbone": args.backbone, "classes": classes, "confusion": table.tolist(), "command": command}
+    save_head(args.output_dir / HEAD.name, model, notes)
+    print(f"wrote {args.output_dir / HEAD.name}; copied to {HEAD.relative_to(PROJECT_ROOT)} it is the lesson's")
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog=COMMAND, description="Train a classifier that CAM explains exactly.")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="has train/ and test/, with a folder per class")
+    parser.add_argument("--backbone", default="resnet50", help="resnet50, squeezenet1_1, vgg16 ... (default: resnet50)")
+    parser.add_argument("--finetune", action="store_true", help="train the backbone's last block as well")
+    parser.add_argument("--download", action="store_true", help="torchvision's OxfordIIITPet into FOLDER, first")
+    parser.add_argument("--seed", type=int, default=0, help="of --finetune (default: %(default)s)")
+    parser.add_argument("--output-dir", type=Path, default=CACHE, help="for features and the head (default: "
+                        f"{CACHE.relative_to(PROJECT_ROOT)})")  # fmt: skip
+    sys.excepthook = one_sentence
+    train(parser.parse_args())
+
+
+if __name__ == "__main__":
+    main()
