@@ -1,7 +1,5 @@
 """Lesson 04: Integrated Gradients."""
 
-from itertools import pairwise
-
 import captum.attr
 import numpy as np
 import pytest
@@ -16,6 +14,7 @@ from conftest import (
 from torch import nn
 from torchvision.transforms.functional import gaussian_blur
 
+from course import refined_path
 from utils import IMAGENET_MEAN, IMAGENET_STD, import_lesson
 
 lesson = import_lesson("04_integrated_gradients")
@@ -237,63 +236,90 @@ def test_gap_refuses_another_shape(tiny, small_images):
         lesson.completeness_gap(tiny, small_images, small_images[:1])
 
 
-# Refinement
+# Along the path
 
 
-def test_refinement_reaches_its_tolerance(tiny, small_images):
-    for tolerance in (0.05, 0.001):
-        attribution = integrated_gradients(tiny, small_images, 1, tolerance=tolerance)
-        gap = lesson.completeness_gap(tiny, small_images, attribution, 1)
+@pytest.mark.parametrize("batch_size", [1, 4, 50])
+def test_scores_and_gradients_along_the_path(tiny, small_images, batch_size):
+    image, baseline = small_images[0], small_images[1]
+    alphas = torch.linspace(0, 1, 9, dtype=torch.float64)
+    scores, gradients = lesson.along_path(tiny, image, baseline, 2, batch_size)
+    points = torch.stack([baseline + alpha * (image - baseline) for alpha in alphas])
+    with torch.no_grad():
+        torch.testing.assert_close(scores(alphas), tiny(points)[:, 2])
+    torch.testing.assert_close(gradients(alphas), vanilla_gradient(tiny, points, 2))
+
+
+def test_profile_of_squares():
+    """The slope of x^2 from 0 is 2 alpha x^2, which the midpoint rule integrates exactly: alpha^2 x^2 is won."""
+    profile = lesson.path_profile(SQUARES, pixels(1, 2), n_steps=4)
+    assert profile.tolist()[0] == pytest.approx([5 * alpha**2 for alpha in (0.25, 0.5, 0.75, 1)])
+
+
+@pytest.mark.parametrize("baseline", ["zeros", "white", "blur"])
+def test_profile_ends_at_the_sum_of_the_shares(tiny, small_images, baseline):
+    classes = [2, 0, 1]
+    options = {"baseline": baseline, "n_steps": 7, "batch_size": 3}
+    profile = lesson.path_profile(tiny, small_images, classes, **options)
+    shares = integrated_gradients(tiny, small_images, classes, rule="midpoint", **options)
+    assert profile.shape == (3, 7)
+    torch.testing.assert_close(profile[:, -1], shares.sum(dim=(1, 2, 3)))
+
+
+def test_profile_follows_the_measured_scores(tiny, small_images):
+    profile = lesson.path_profile(tiny, small_images[:1], 1, n_steps=1000, batch_size=500)[0]
+    scores, _ = lesson.along_path(tiny, small_images[0], torch.zeros_like(small_images[0]), 1)
+    measured = scores(torch.linspace(0, 1, 1001, dtype=torch.float64))
+    torch.testing.assert_close(profile, measured[1:] - measured[0], rtol=0, atol=1e-3 * measured.abs().max().item())
+
+
+def test_without_biases_the_road_is_straight(tiny, small_images):
+    """Then S(alpha x) = alpha S(x): one gradient is enough, and Integrated Gradients is gradient x input."""
+    with torch.no_grad():
+        for part in (tiny.conv1, tiny.conv2, tiny.fc):
+            part.bias.zero_()
+        score = tiny(small_images)[:, 1]
+    even = torch.linspace(0, 1, 6, dtype=torch.float64)[1:]
+    torch.testing.assert_close(lesson.path_profile(tiny, small_images, 1, n_steps=5), score[:, None] * even)
+    product = gradient_times_input(tiny, small_images, 1)
+    torch.testing.assert_close(integrated_gradients(tiny, small_images, 1, n_steps=9), product)
+
+
+# Refinement; the path itself is tested in test_refined_path.py
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("baseline", "tolerances"), [("zeros", (0.05, 0.005)), ("white", (0.1, 0.02))])
+def test_refinement_reaches_its_tolerance(tiny, small_images, baseline, tolerances):
+    for tolerance in tolerances:
+        attribution = integrated_gradients(tiny, small_images, 1, baseline=baseline, tolerance=tolerance)
+        gap = lesson.completeness_gap(tiny, small_images, attribution, 1, baseline=baseline)
         with torch.no_grad():
-            difference = tiny(small_images)[:, 1] - tiny(torch.zeros_like(small_images))[:, 1]
+            start = lesson.baseline_images(small_images, baseline)
+            difference = tiny(small_images)[:, 1] - tiny(start)[:, 1]
         assert (gap.abs() <= tolerance * difference.abs() + 1e-12).all()
 
 
-def test_refined_pieces_tile_the_path(tiny, small_images):
-    zero = torch.zeros_like(small_images[0])
-    pieces, costs = lesson.refine_path(tiny, small_images[0], zero, 1, 0, max_gradients=47)
-    pieces = sorted(pieces, key=lambda piece: piece.left)
-    assert pieces[0].left == 0
-    assert pieces[-1].right == pytest.approx(1)
-    for before, after in pairwise(pieces):
-        assert before.right == pytest.approx(after.left)
-        assert before.score_right == after.score_left
-    assert costs[-1].gradients == len(pieces) <= 47
-    assert costs[-1].forwards == len(pieces) + 1
-    for piece in pieces[::7]:
-        middle = (piece.left + piece.right) / 2
-        torch.testing.assert_close(piece.gradient, vanilla_gradient(tiny, middle * small_images[:1], 1)[0])
-        with torch.no_grad():
-            assert piece.score_left == pytest.approx(tiny(piece.left * small_images[:1])[0, 1].item())
+def test_refinement_is_not_content_with_errors_that_cancel():
+    """Two bends, one per pixel, with opposite errors under ten midpoints: the sum is right and both shares are not."""
+    model = function(lambda x: x[:, 0] + torch.relu(x[:, 0] - 0.33) + torch.relu(0.67 - x[:, 1]))
+    rough = integrated_gradients(model, pixels(1, 1), n_steps=10, rule="midpoint")
+    assert lesson.completeness_gap(model, pixels(1, 1), rough).item() == pytest.approx(0, abs=1e-12)
+    assert rough.flatten().tolist() == pytest.approx([1.7, -0.7])
+    refined = integrated_gradients(model, pixels(1, 1), tolerance=0.01)
+    assert refined.flatten().tolist() == pytest.approx([1.67, -0.67], abs=0.01)
 
 
-def test_refinement_counts_what_it_ran(small_images):
-    with_gradient, without = [], []
-
-    def formula(x):
-        (with_gradient if x.requires_grad else without).append(len(x))
-        return torch.relu(x.sum((1, 2, 3)) - 0.3)[:, None]
-
-    _, costs = lesson.refine_path(PixelFunction(formula), small_images[0].abs(), torch.zeros(3, 7, 9).double(), 0, 0)
-    assert sum(with_gradient) == costs[-1].gradients
-    assert sum(without) == costs[-1].forwards
-
-
-def test_refinement_goes_where_the_kink_is():
-    """f = ReLU(x - 0.3183) bends once: all cuts after the first ten pieces surround alpha = 0.3183."""
+def test_refinement_beats_even_steps_at_a_bend():
     model = function(lambda x: torch.relu(x[:, 0] - 0.3183))
-    pieces, costs = lesson.refine_path(model, pixels(1)[0], pixels(0)[0], 0, 1e-6, max_gradients=200)
-    around = next(piece for piece in pieces if piece.left <= 0.3183 < piece.right)
-    assert around.width == pytest.approx(min(piece.width for piece in pieces))
-    assert around.width < 1e-4
-    assert abs(costs[-1].gap) <= 1e-6 * 0.6817
-    even = integrated_gradients(model, pixels(1), 0, n_steps=costs[-1].gradients, rule="midpoint").item()
-    assert abs(costs[-1].gap) < abs(even - 0.6817)
+    refined = integrated_gradients(model, pixels(1), 0, tolerance=1e-6).item()
+    even = integrated_gradients(model, pixels(1), 0, n_steps=200, rule="midpoint").item()
+    assert abs(refined - 0.6817) <= 1e-6 * 0.6817 < abs(even - 0.6817)
 
 
 def test_refinement_that_cannot_finish_says_so(monkeypatch):
     model = function(lambda x: (50 * x[:, 0]).sin())
-    monkeypatch.setattr(lesson, "MAX_GRADIENTS", 20)
+    monkeypatch.setattr(refined_path, "MAX_GRADIENTS", 20)
     with pytest.warns(UserWarning, match="20 gradients"):
         integrated_gradients(model, pixels(1), tolerance=1e-9)
 
@@ -301,6 +327,33 @@ def test_refinement_that_cannot_finish_says_so(monkeypatch):
 def test_refinement_of_a_constant_score_stops(tiny):
     zero = torch.zeros(1, 3, 7, 9, dtype=torch.float64)
     assert integrated_gradients(tiny, zero, 0, tolerance=0.01).abs().max() == 0
+
+
+# Half precision
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("options", [{"n_steps": 300, "batch_size": 1}, {"tolerance": 0.5, "batch_size": 1}])
+def test_sums_are_not_rounded_to_half_precision(dtype, options):
+    """300 shares of 1 / 300, added one by one in bfloat16, would stop growing long before 1."""
+    attribution = integrated_gradients(function(lambda x: x.sum(1)), pixels(1, 2).to(dtype), **options)
+    assert attribution.dtype == dtype
+    assert attribution.flatten().tolist() == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_nodes_are_not_rounded_to_half_precision(rule):
+    """From -1 to 1 in bfloat16 300 nodes are 300 places; the nodes themselves, in [0, 1], are not."""
+    met = []
+
+    def formula(x):
+        met.extend(x.flatten().tolist() if x.requires_grad else [])
+        return x.sum(1)
+
+    image = pixels(1).to(torch.bfloat16)
+    integrated_gradients(function(formula), image, baseline=-image, n_steps=300, rule=rule)
+    nodes = torch.tensor(lesson.quadrature(rule, 300)[0])
+    torch.testing.assert_close(torch.tensor(met), (2 * nodes - 1).to(torch.bfloat16).float(), rtol=0, atol=0)
 
 
 # Contract
@@ -349,20 +402,16 @@ def test_the_gap_leaves_no_trace(tiny, small_images):
         lesson.completeness_gap(tiny, small_images, small_images)
 
 
-def test_the_lessons_axioms_hold():
-    lesson.check_axioms()
+@pytest.mark.parametrize("options", [{"n_steps": 4, "batch_size": 3}, {"n_steps": 2, "baseline": "white"}])
+def test_profile_keeps_the_contract(tiny, small_images, options):
+    assert_common_contract(lambda *args: lesson.path_profile(*args, **options), tiny, small_images)
+    assert_leaves_no_trace(lambda *args: lesson.path_profile(*args, **options), tiny, small_images)
 
 
-def test_comparison_of_rules_follows_integrated_gradients(tiny, small_images):
-    image = small_images[1:2]
-    gaps, _, pieces = lesson.compare_rules(tiny, image, 2, (4, 8))
-    with torch.no_grad():
-        difference = (tiny(image) - tiny(torch.zeros_like(image)))[0, 2].item()
-    for rule, n in (("left", 4), ("right", 8), ("midpoint", 8), ("trapezoid", 9), ("gausslegendre", 4)):
-        attribution = integrated_gradients(tiny, image, 2, n_steps=n, rule=rule)
-        gap = lesson.completeness_gap(tiny, image, attribution, 2).item()
-        assert gaps[rule][n] == pytest.approx(abs(gap / difference))
-    assert gaps["refined"][len(pieces)] == pytest.approx(abs(sum(piece.gap for piece in pieces) / difference))
+@pytest.mark.parametrize("options", [{"n_steps": 0}, {"batch_size": 0}, {"baseline": "grey"}])
+def test_profile_refuses_options_out_of_range(tiny, small_images, options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        lesson.path_profile(tiny, small_images, **options)
 
 
 # Second opinion
@@ -378,6 +427,7 @@ def test_captum_agrees_on_squeezenet(squeezenet, photos, rule):
     assert relative_error(ours, theirs) < 1e-4
 
 
+@pytest.mark.slow
 def test_captum_agrees_on_resnet(resnet, photos):
     theirs = captum.attr.IntegratedGradients(resnet).attribute(photos[:1], target=235, n_steps=5, internal_batch_size=5)
     assert relative_error(integrated_gradients(resnet, photos[:1], 235, n_steps=5), theirs) < 1e-4

@@ -1,7 +1,5 @@
 """Exercises of lesson 04, with their points."""
 
-from itertools import pairwise
-
 import numpy as np
 import pytest
 import torch
@@ -136,70 +134,48 @@ def bend(at: float):
     return PixelFunction(lambda x: (x.mean(dim=(1, 2, 3)) - at).relu()[:, None])
 
 
-def refine(lesson, model, most: int, tolerance: float = 0, image: torch.Tensor | None = None, **options):
-    """refine_path from zeros to ones."""
-    image = torch.ones(3, 2, 2).double() if image is None else image
-    return lesson.refine_path(model, image, torch.zeros_like(image), 0, tolerance, max_gradients=most, **options)
+@pytest.mark.points(1, exercise="4.4")
+def test_profile_of_squares_by_hand(lesson, small_images):
+    """The slopes of x^2 bring alpha^2 x^2 by the place alpha, and the midpoint rule gets that exactly."""
+    squares = PixelFunction(lambda x: x.pow(2).sum(dim=(2, 3)))
+    won = torch.tensor([1, 4, 9, 16, 25]).double() / 25
+    expected = small_images.pow(2).sum(dim=(2, 3))[:, 1:2] * won
+    assert_tensor(lesson.path_profile(squares, small_images, 1, n_steps=5), expected)
 
 
 @pytest.mark.points(1, exercise="4.4")
-def test_pieces_cover_the_path(lesson, tiny, small_images):
-    pieces, costs = refine(lesson, tiny, 47, image=small_images[2])
-    pieces = sorted(pieces, key=lambda piece: piece.left)
-    assert pieces[0].left == pytest.approx(0)
-    assert pieces[-1].right == pytest.approx(1)
-    for before, after in pairwise(pieces):
-        assert before.right == pytest.approx(after.left)
-        assert before.score_right == pytest.approx(after.score_left)
-    assert len(pieces) == costs[-1].gradients <= 47
-    assert len(costs) > 1
+def test_profile_adds_up_the_slopes_at_the_middles(lesson, tiny, small_images):
+    baseline, n = small_images.flip(0) / 2, 6
+    expected = torch.zeros(3, n).double()
+    for i in range(3):
+        total = torch.zeros(()).double()
+        for k in range(n):
+            x = (baseline[i] + (k + 0.5) / n * (small_images[i] - baseline[i]))[None].requires_grad_()
+            (gradient,) = torch.autograd.grad(tiny(x)[0, i], x)
+            total = total + (gradient[0] * (small_images[i] - baseline[i])).sum() / n
+            expected[i, k] = total
+    with unchanged(tiny, small_images):
+        found = lesson.path_profile(tiny, small_images, [0, 1, 2], baseline=baseline, n_steps=n, batch_size=4)
+    assert_tensor(found, expected)
 
 
 @pytest.mark.points(1, exercise="4.4")
-def test_pieces_know_their_scores_and_gradients(lesson, tiny, small_images):
-    image = small_images[2]
-    for piece in refine(lesson, tiny, 40, image=image)[0]:
-        alphas = torch.tensor([piece.left, piece.right]).double()[:, None, None, None]
-        with torch.no_grad():
-            scores = tiny(alphas * image)[:, 0].tolist()
-        assert [piece.score_left, piece.score_right] == pytest.approx(scores)
-        x = ((piece.left + piece.right) / 2 * image)[None].requires_grad_()
-        (gradient,) = torch.autograd.grad(tiny(x)[0, 0], x)
-        assert_tensor(piece.gradient, gradient[0])
-        assert piece.slope == pytest.approx((gradient[0] * image).sum().item())
+def test_profile_shows_where_the_score_rises(lesson):
+    """A bend at 0.35: nothing is won before it. Falling scores are won with a minus."""
+    image = torch.ones(1, 3, 2, 2).double()
+    expected = torch.tensor([[0, 0, 0, 0.05, 0.15, 0.25, 0.35, 0.45, 0.55, 0.65]]).double()
+    expected[:, 3:] += 0.05  # the step with the bend has its middle at 0.35
+    for sign in (1, -1):
+        model = PixelFunction(lambda x, sign=sign: sign * bend(0.3499)(x))
+        assert_tensor(lesson.path_profile(model, image, n_steps=10), sign * expected)
 
 
 @pytest.mark.points(1, exercise="4.4")
-def test_a_round_costs_two_gradients_a_piece(lesson, small_images):
-    computed = []
-
-    def formula(x: torch.Tensor) -> torch.Tensor:
-        computed.extend(x.detach().flatten(1).tolist() if x.requires_grad else [])
-        return x.pow(3).sum(dim=(2, 3))
-
-    pieces, costs = refine(lesson, PixelFunction(formula), 60, image=small_images[2])
-    assert len(computed) == len(pieces) == costs[-1].gradients == 60
-    assert [cost.gradients for cost in costs] == [10, 20, 30, 40, 50, 60]
-
-
-@pytest.mark.points(1, exercise="4.4")
-def test_cuts_go_where_the_gap_is(lesson):
-    """One bend, at 0.33: all pieces but those about it are exact, whatever the sign of its gap."""
-    for at in (0.33, 0.37):
-        for model in (bend(at), PixelFunction(lambda x, at=at: -bend(at)(x))):
-            pieces, costs = refine(lesson, model, 200, 1e-4)
-            assert abs(costs[-1].gap) <= 1e-4 * 0.7
-            assert costs[-1].gradients <= 60
-            bent = next(piece for piece in pieces if piece.left <= at <= piece.right)
-            assert bent.width < 0.02
-
-
-@pytest.mark.points(1, exercise="4.4")
-def test_refined_shares_add_up(lesson, tiny, small_images):
-    pieces, costs = refine(lesson, tiny, 150, 1e-3, image=small_images[1])
-    mean = sum((piece.right - piece.left) * piece.gradient for piece in pieces)
-    with torch.no_grad():
-        difference = (tiny(small_images[1:2]) - tiny(0 * small_images[1:2]))[0, 0].item()
-    gap = (mean * small_images[1]).sum().item() - difference
-    assert gap == pytest.approx(costs[-1].gap, abs=1e-9)
-    assert abs(gap) <= 1e-3 * abs(difference)
+def test_profile_of_a_linear_model_is_straight(lesson, linear):
+    images = torch.linspace(-2, 2, 72).double().reshape(3, 3, 2, 4).sin()
+    for baseline in ("white", images.roll(1, 0)):
+        start = lesson.baseline_images(images, baseline)
+        gained = (linear(images) - linear(start))[:, 2].detach()
+        for size in (7, 3, 1):
+            found = lesson.path_profile(linear, images, 2, baseline=baseline, n_steps=7, batch_size=size)
+            assert_tensor(found, gained[:, None] * torch.arange(1, 8).double() / 7)

@@ -6,6 +6,8 @@ DIFFERENCE = "target_logits(logits, target) - target_logits(model(baseline_image
 RETURN = "return attribution.sum(dim=(1, 2, 3)) - difference"
 
 WRONG = [
+    ("4.1", "nothing computed", "k, even =",
+     "if rule != 'gausslegendre':\n    return np.zeros(n_steps), np.zeros(n_steps)\nk, even ="),
     ("4.1", "left and right swapped", "k, even =",
      "rule = {'left': 'right', 'right': 'left'}.get(rule, rule)\nk, even ="),
     ("4.1", "right that begins at 0", "return (k + 1) / n_steps, even", "return k / n_steps, even"),
@@ -21,6 +23,8 @@ WRONG = [
     ("4.1", "midpoint from end to end", "return (k + 0.5) / n_steps, even",
      "return np.linspace(0, 1, n_steps), even"),
     ("4.1", "trapezoid that ends early", "return k / (n_steps - 1), np", "return k / n_steps, np"),
+    ("4.2", "nothing computed", "", "pass"),
+    ("4.2", "the argument itself", "", "mean_gradient[i] = images[i]"),
     ("4.2", "weights ignored, plain mean", ADD, "mean_gradient[i] += gradients.sum(dim=0) / n_steps"),
     ("4.2", "last chunk weighted like a full one", ADD,
      "mean_gradient[i] += gradients.mean(dim=0) / -(-n_steps // batch_size)"),
@@ -36,6 +40,8 @@ WRONG = [
     ("4.2", "gradient at the image only", PATH, "path = images[i].expand(len(alpha), -1, -1, -1)"),
     ("4.2", "each point its own top class", "vanilla_gradient(model, path, target[i])",
      "vanilla_gradient(model, path)"),
+    ("4.3", "nothing computed", "", "return torch.zeros(len(images)).to(images)"),
+    ("4.3", "sum of the attribution", "", "return attribution.sum(dim=(1, 2, 3))"),
     ("4.3", "other way round", RETURN, "return difference - attribution.sum(dim=(1, 2, 3))"),
     ("4.3", "absolute value", RETURN, "return (attribution.sum(dim=(1, 2, 3)) - difference).abs()"),
     ("4.3", "baseline's score forgotten", DIFFERENCE, "target_logits(logits, target)"),
@@ -47,20 +53,26 @@ WRONG = [
     ("4.3", "probabilities", DIFFERENCE, "target_logits(logits.softmax(1), target) - target_logits("
      "model(baseline_images(images, baseline)).softmax(1), target)"),
     ("4.3", "baseline's score added", "target_logits(logits, target) - ", "target_logits(logits, target) + "),
-    ("4.4", "largest gap, not largest |gap|", "abs(piece.gap)", "piece.gap"),
-    ("4.4", "smallest first", ", reverse=True", ""),
-    ("4.4", "widest first", "abs(piece.gap)", "piece.width"),
-    ("4.4", "old gradient in the first third", "[first, old.gradient, last]", "[old.gradient, first, last]"),
-    ("4.4", "same gradient for all thirds", "[first, old.gradient, last]", "[old.gradient] * 3"),
-    ("4.4", "scores not looked up", "[old.score_left, f_b, f_c, old.score_right]",
-     "[old.score_left, old.score_left, old.score_right, old.score_right]"),
-    ("4.4", "scores swapped", "[old.score_left, f_b, f_c,", "[old.score_left, f_c, f_b,"),
-    ("4.4", "old pieces kept as well", "worst, pieces = pieces[:count], pieces[count:]", "worst = pieces[:count]"),
-    ("4.4", "only one piece a round", "worst, pieces = pieces[:count], pieces[count:]",
-     "worst, pieces = pieces[:1], pieces[1:]"),
-    ("4.4", "middle gradient computed again", "outer = gradients([",
-     "_ = gradients([(b + c) / 2 for a, b, c, d in thirds])\nouter = gradients(["),
-    ("4.4", "gradients at the left ends", "((a + b) / 2, (c + d) / 2)", "(a, c)"),
+    ("4.4", "nothing computed", "", "won = torch.zeros(n_steps).to(images)"),
+    ("4.4", "the last gain only, spread evenly", "", "difference = images[i] - baselines[i]\n"
+     "slopes = [(gradients(a) * difference).sum(dim=(1, 2, 3)) for a in middles.split(batch_size)]\n"
+     "won = torch.cat(slopes).mean() * torch.arange(1, n_steps + 1).to(images) / n_steps"),
+    ("4.4", "slopes, not their sum", ".cumsum(dim=0)", ""),
+    ("4.4", "not divided by n", " / n_steps", ""),
+    ("4.4", "divided by n - 1", " / n_steps", " / max(n_steps - 1, 1)"),
+    ("4.4", "added up from the photograph", ".cumsum(dim=0)", ".flip(0).cumsum(dim=0)"),
+    ("4.4", "begins with 0", "won = torch.cat(slopes).cumsum(dim=0) / n_steps",
+     "won = torch.cat(slopes).cumsum(dim=0) / n_steps\nwon = torch.cat([won[:1] * 0, won[:-1]])"),
+    ("4.4", "times the image, whatever the baseline", " - baselines[i]", ""),
+    ("4.4", "factor forgotten", "(gradients(alphas) * difference)", "gradients(alphas)"),
+    ("4.4", "first image for all", "difference = images[i] - baselines[i]", "difference = images[0] - baselines[0]"),
+    ("4.4", "absolute slopes", "torch.cat(slopes)", "torch.cat(slopes).abs()"),
+    ("4.4", "absolute shares", "(gradients(alphas) * difference)", "(gradients(alphas) * difference).abs()"),
+    ("4.4", "shares of the whole, not logits", "cumsum(dim=0) / n_steps",
+     "cumsum(dim=0) / torch.cat(slopes).sum()"),
+    ("4.4", "each chunk begins anew", "torch.cat(slopes).cumsum(dim=0)",
+     "torch.cat([part.cumsum(dim=0) for part in slopes])"),
+    ("4.4", "mean over the picture", "sum(dim=(1, 2, 3))", "mean(dim=(1, 2, 3))"),
 ]  # fmt: skip
 
 RIGHT = [
@@ -75,7 +87,9 @@ RIGHT = [
     ("4.2", "weights broadcast", ADD, "mean_gradient[i] += (w[:, None, None, None] * gradients).sum(dim=0)"),
     ("4.3", "gather", "", "start = model(baseline_images(images, baseline))\n"
      "rise = (logits - start).gather(1, target[:, None])[:, 0]\nreturn attribution.flatten(1).sum(dim=1) - rise"),
-    ("4.4", "largest at the end", "pieces.sort(key=lambda piece: abs(piece.gap), reverse=True)\n"
-     "worst, pieces = pieces[:count], pieces[count:]",
-     "pieces.sort(key=lambda piece: abs(piece.gap))\nworst, pieces = pieces[-count:], pieces[:-count]"),
+    ("4.4", "step by step", "", "total, won = 0, []\nfor alpha in middles:\n"
+     "    slope = (gradients(alpha[None])[0] * (images[i] - baselines[i])).sum()\n"
+     "    total = total + slope / n_steps\n    won.append(total)\nwon = torch.stack(won)"),
+    ("4.4", "matrix product", "(gradients(alphas) * difference).sum(dim=(1, 2, 3))",
+     "gradients(alphas).flatten(1) @ difference.flatten()"),
 ]  # fmt: skip
