@@ -28,6 +28,7 @@ from torchvision.transforms import functional as TF
 
 from course.checks import Target, check_counts, check_device, check_inputs, check_logits, target_indices, target_logits
 from course.figures import save_figure, show_map, show_photo
+from course.layers import as_modules
 from course.paths import DATA_DIR, OUTPUT_DIR, PROJECT_ROOT
 from course.pictures import IMAGENET_MEAN, IMAGENET_STD, as_rgb, crop_picture, displayable, load_image
 from course.weights import EMBEDDED, embedded_network, fold_batch_norm, torchvision_network
@@ -88,7 +89,7 @@ def load_model(name: str = "resnet50", device: str | torch.device | None = None)
         raise ValueError(f"there is no model {name!r}; did you mean {', '.join(near)}?")
     check_device(device)
     model = embedded_network(name) if name in EMBEDDED else torchvision_network(name)
-    model = fold_batch_norm(model.eval()).requires_grad_(False)
+    model = as_modules(fold_batch_norm(model.eval())).requires_grad_(False)
     return model.to(device=device, memory_format=torch.channels_last)
 
 

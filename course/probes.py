@@ -86,6 +86,13 @@ def mosaic(images: Tensor) -> Tensor:
     return torch.cat([torch.cat([*small[:2]], dim=2), torch.cat([*small[2:]], dim=2)], dim=1)[None]
 
 
+def own_quarter(maps: Tensor) -> list[float]:
+    """Of each of the maps (4, H, W) of a mosaic's classes, the share in the class's own quarter; 1/4 is chance."""
+    h, w = maps.shape[1] // 2, maps.shape[2] // 2
+    inside = [map[i // 2 * h :, i % 2 * w :][:h, :w].sum() for i, map in enumerate(maps)]
+    return [(part / map.sum()).item() for part, map in zip(inside, maps, strict=True)]
+
+
 def pearson(first: Tensor, second: Tensor) -> float:
     """Correlation of two (N,) float64 tensors; NaN where one does not vary beyond rounding."""
     for values in (first, second):

@@ -1,7 +1,8 @@
-r"""Time and memory against captum, and the completeness of refined Integrated Gradients: two tables of numbers.
+r"""Time and memory against captum, refined Integrated Gradients, where Grad-CAM's cells lie: tables of numbers.
 
     python tests/benchmark.py                  (`make bench`; writes outputs/benchmark.csv, some minutes)
     python tests/benchmark.py --completeness   (writes outputs/completeness.csv, about an hour)
+    python tests/benchmark.py --alignment      (writes outputs/alignment.csv, some minutes)
 
 captum gets the network as its users have it, torchvision's ResNet-50 in eval mode; ours is the one that load_model
 prepares (batch norm folded, frozen, channels_last). Same weights, image, settings and threads, the two in turn within
@@ -23,15 +24,18 @@ from statistics import median
 
 import captum.attr
 import numpy as np
+import pandas as pd
 import torch
 import torchvision
-from torch import nn
+from scipy.stats import ttest_1samp
+from torch import Tensor, nn
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from course.lesson import print_table
 from course.refined_path import mean_gradient, refine_path
+from course.scenes import found_scenes
 from course.weights import put_stride_in_first_convolution, read_embedded
 from utils import DATA_DIR, OUTPUT_DIR, import_lesson, load_image, load_model, preprocess_image
 
@@ -43,6 +47,7 @@ grad_cam = import_lesson("05_gradcam").grad_cam
 guided_backpropagation = import_lesson("06_guided_backpropagation").guided_backpropagation
 
 BUDGETS = (30, 50, 100)  # gradients per image
+OFFSETS = (0.0, 4.0, 8.0, 12.0, 15.5)  # pixel of the first cell's centre; 15.5 is what upsample takes
 HEADER = ["image", "rule", "gradients", "extra_forwards", "relative_gap", "relative_distance"]
 
 PEAK = """
@@ -215,6 +220,44 @@ def summary(rows: list[list]) -> list[list]:
     return table
 
 
+def read_cells(maps: Tensor, offset: float, size: int = 224) -> Tensor:
+    """(B, n, n) -> (B, size, size), bilinear: cell i at pixel offset + i size / n; the outer cells go on outside."""
+    cells = maps.shape[-1]
+    place = ((torch.arange(size) - offset) * cells / size).clamp(0, cells - 1)
+    weights = (1 - (place[:, None] - torch.arange(cells)).abs()).clamp(min=0)              # (size, n)
+    return torch.einsum("yi,bij,xj->byx", weights, maps, weights)
+
+
+def alignment(count: int) -> pd.DataFrame:
+    """One row per scene and offset: per cent of Grad-CAM's energy on the animal, and 100 if its maximum lies on it."""
+    model, rows = load_model(), []
+    scenes, tried = found_scenes(model, count, seed=5)
+    print(f"{count} scenes of {tried}: those in which the network gives the animal p > 0.5")
+    for i, scene in enumerate(tqdm(scenes, desc="alignment")):
+        cells, mask = grad_cam(model, scene.image, scene.classes, upsample=False), scene.masks.any(dim=0)
+        for offset in OFFSETS:
+            (map,) = read_cells(cells, offset)
+            hit, energy = mask.flatten()[map.argmax()], map[mask].sum() / map.sum()
+            rows.append([i, scene.name, offset, 100 * energy.item(), 100.0 * hit.item()])
+    return pd.DataFrame(rows, columns=["scene", "animal", "offset", "energy", "maximum"])
+
+
+def gains(table: pd.DataFrame) -> list[list]:
+    """Per offset and score: its mean, and the mean paired difference from upsample's offset with a 95 % t interval.
+
+    Scenes of one animal are alike, so the interval is that of the animals' mean differences.
+    """
+    rows = []
+    for score in ("energy", "maximum"):
+        wide = table.pivot_table(index=["animal", "scene"], columns="offset", values=score)
+        gained = wide.sub(wide[OFFSETS[-1]], axis=0).groupby("animal").mean()
+        for offset in OFFSETS[:-1]:
+            low, high = ttest_1samp(gained[offset], 0).confidence_interval()
+            means = wide[offset].mean(), wide[OFFSETS[-1]].mean(), gained[offset].mean()
+            rows.append([score, f"{offset:g}", *(f"{x:.2f}" for x in (*means, low, high)), len(wide), len(gained)])
+    return rows
+
+
 def write_csv(file: Path, header: Sequence[str], rows: list[list]) -> None:
     """Write under a temporary name, rename."""
     file.parent.mkdir(exist_ok=True)
@@ -225,14 +268,23 @@ def write_csv(file: Path, header: Sequence[str], rows: list[list]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Speed and memory against captum, or completeness of refined paths.")
+    parser = argparse.ArgumentParser(description="Speed and memory against captum, or one of two surveys.")
     parser.add_argument("--completeness", action="store_true", help="the completeness survey over data/ instead")
+    parser.add_argument("--alignment", type=int, nargs="?", const=300, metavar="SCENES",
+                        help="where Grad-CAM's cells lie, on planted scenes (default: 300)")  # fmt: skip
     args = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 2)))
     if args.completeness:
         header = ["gradients", "rule", "extra\nforwards", "gap %\nmean", "\nmedian", "distance %\nmean", "\nmedian",
                   "nearer than\ngausslegendre"]  # fmt: skip
         print_table(header, summary(completeness()))
+        return
+    if args.alignment:
+        table = alignment(args.alignment)
+        header = ["on the animal, %", "cell 0 at", "mean", "at 15.5", "gain", "low", "high", "scenes", "animals"]
+        print_table(header, gains(table))
+        write_csv(OUTPUT_DIR / "alignment.csv", list(table), table.to_numpy().tolist())
+        print(f"wrote {OUTPUT_DIR / 'alignment.csv'}")
         return
     rows = speed() + peak_memory()
     print_table(["what", "ours", "the other", "ratio", "aim"], rows)

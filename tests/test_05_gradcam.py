@@ -7,9 +7,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
-from conftest import assert_common_contract, assert_leaves_no_trace, relative_error
+from conftest import PixelFunction, assert_common_contract, assert_leaves_no_trace, relative_error
 from torch import nn
 
+import utils
+from course.layers import as_modules
+from course.probes import correlation
 from utils import find_class, import_lesson, recorded_output
 
 lesson = import_lesson("05_gradcam")
@@ -52,6 +55,35 @@ def test_layer_cam_drops_negative_gradients_not_negative_products():
     activations = A.clone()
     activations[0, 1, 1, 1] = -2.0
     assert lesson.layer_cam(head([FIRST]), activations, 0, upsample=False).tolist() == [[[4.0, 0.0], [0.0, 0.0]]]
+
+
+def paper_plus_plus(activations, gradient):
+    """Grad-CAM++ as printed: eq. 19 for alpha, the weights its sum with the rectified gradient; for a (C, h, w)."""
+    maps = 0
+    for channel, slope in zip(activations, gradient, strict=True):
+        alpha = slope**2 / (2 * slope**2 + channel.sum() * slope**3)
+        maps = maps + (alpha * slope.relu()).sum() * channel
+    return maps.relu()
+
+
+def test_plus_plus_is_the_papers_form_with_the_square_cancelled():
+    """Wherever the paper's denominator is not 0, and so for every gradient that is not 0 itself."""
+    generator = torch.Generator().manual_seed(2)
+    activations = torch.rand(5, 3, 4, generator=generator, dtype=torch.float64)
+    gradient = torch.randn(5, 3, 4, generator=generator, dtype=torch.float64)
+    model = nn.Sequential(nn.Identity(), nn.Flatten(), nn.Linear(60, 1, bias=False)).double().eval()
+    with torch.no_grad():
+        model[2].weight.copy_(gradient.flatten()[None])
+    found = lesson.grad_cam_plus_plus(model, activations[None], 0, layer=model[0], upsample=False)
+    torch.testing.assert_close(found[0], paper_plus_plus(activations, gradient), rtol=1e-12, atol=0)
+
+
+def test_plus_plus_is_nearly_grad_cam_of_positive_gradients(resnet, photos):
+    """Lerma and Lucas, 2022, arXiv:2205.10838."""
+    activations, gradient = lesson.activations_and_gradient(resnet, photos, None, None)
+    positive = (gradient.relu().mean(dim=(2, 3), keepdim=True) * activations).sum(dim=1)
+    for maps in zip(lesson.grad_cam_plus_plus(resnet, photos, upsample=False), positive, strict=True):
+        assert correlation(*maps) > 0.98
 
 
 def test_by_loops(tiny, small_images):
@@ -137,6 +169,71 @@ def test_cam_refuses_other_networks(network, request, photos, small_images):
         photos = small_images
     with pytest.raises(ValueError, match="grad_cam"):
         lesson.cam(model, photos)
+
+
+# DenseNet applies its last ReLU and its pooling as functions, where no hook can see them
+
+
+@pytest.fixture(scope="module")
+def densenet() -> nn.Module:
+    """As torchvision builds it, with random weights, float64."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return torchvision.models.densenet121(weights=None).double().eval()
+
+
+@pytest.fixture
+def wide(densenet) -> torch.Tensor:
+    """Three images, (3, 3, 64, 96)."""
+    return torch.randn(3, 3, 64, 96, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+def test_cam_of_a_densenet(densenet, wide):
+    """The identities hold to rounding, so the recorded layer is the one that is pooled: after the ReLU."""
+    maps, activations = lesson.cam(densenet, wide, [1, 2, 3], upsample=False), densenet.features(wide).relu()
+    weights = densenet.classifier.weight[[1, 2, 3]]
+    torch.testing.assert_close(maps, torch.einsum("bc,bchw->bhw", weights, activations).detach())
+    logits = densenet(wide)[[0, 1, 2], [1, 2, 3]]
+    torch.testing.assert_close(maps.mean(dim=(1, 2)) + densenet.classifier.bias[[1, 2, 3]], logits)
+    for method in (lesson.grad_cam, lesson.hires_cam):
+        torch.testing.assert_close(method(densenet, wide, [1, 2, 3], upsample=False), maps.relu() / 6)
+    torch.testing.assert_close(lesson.grad_cam(densenet, wide, [1, 2, 3], relu=False, upsample=False), maps / 6)
+
+
+def test_activations_of_a_densenet_are_those_after_its_last_relu(densenet, wide):
+    activations, gradient = lesson.activations_and_gradient(densenet, wide, 5, None)
+    assert densenet.features(wide).min() < -1
+    assert activations.min() == 0
+    assert (gradient == gradient[:, :, :1, :1]).all()
+
+
+def test_layers_of_a_densenet_keep_their_names(densenet, wide):
+    by_name = lesson.grad_cam(densenet, wide, 1, layer="features.denseblock3", upsample=False)
+    assert by_name.shape == (3, 4, 6)
+    torch.testing.assert_close(by_name, lesson.grad_cam(
+        densenet, wide, 1, layer=densenet.features.denseblock3, upsample=False))  # fmt: skip
+
+
+@pytest.mark.parametrize("method", [lesson.grad_cam, lesson.cam])
+def test_a_densenet_is_left_as_it_was(method, densenet, wide):
+    names = [name for name, _ in densenet.named_modules()]
+    assert_leaves_no_trace(method, densenet, wide[:2])
+    assert [name for name, _ in densenet.named_modules()] == names
+
+
+def test_a_loaded_densenet_has_its_last_relu_as_a_module(densenet, wide, monkeypatch):
+    monkeypatch.setattr(utils, "torchvision_network", lambda name: densenet)
+    model = utils.load_model("densenet121")
+    assert lesson.last_conv_layer(model) is model.features.relu5
+    assert model.state_dict().keys() == densenet.state_dict().keys()
+    assert not any(module.training for module in model.modules())
+    torch.testing.assert_close(model(wide), densenet(wide))
+
+
+@pytest.mark.parametrize("network", ["squeezenet", "tiny"])
+def test_other_networks_are_recorded_as_they_are(network, request):
+    model = request.getfixturevalue(network)
+    assert as_modules(model) is model
 
 
 # Layers
@@ -252,12 +349,88 @@ def test_each_class_is_found_in_its_quarter(resnet, photos):
     assert bird[:112, 112:].sum() + bird[112:, :112].sum() > 0.8 * bird.sum()
 
 
+def test_share_of_the_own_quarter():
+    maps = torch.zeros(4, 6, 8)
+    maps[0, 2, 3], maps[1, 0, 4], maps[2, 3, 3], maps[3, 2, 4] = 1, 2, 3, 4
+    assert lesson.own_quarter(maps) == [1, 1, 1, 0]
+    assert lesson.own_quarter(torch.ones(4, 6, 8)) == [0.25] * 4
+
+
+@pytest.mark.slow
+def test_what_each_method_keeps_of_its_class(resnet, photos):
+    """The table of layers and methods, for dog and bird: last layer far above chance, Grad-CAM++ below it at chance."""
+    picture = lesson.mosaic(torch.cat([photos, photos.flip(0)])).expand(4, -1, -1, -1)       # dog bird / bird dog
+
+    def shares(method, layer):
+        maps = method(resnet, picture, [235, 88, 88, 235], layer=layer)
+        diagonal = [[maps[i, :112, :112].sum() + maps[i, 112:, 112:].sum(), maps[i].sum()] for i in range(4)]
+        return [(part / total if i in (0, 3) else 1 - part / total).item() for i, (part, total) in enumerate(diagonal)]
+
+    assert min(shares(lesson.grad_cam, "layer4")) > 0.8
+    assert min(shares(lesson.hires_cam, "layer3")) > 0.75
+    assert shares(lesson.grad_cam_plus_plus, "layer3") == pytest.approx([0.5] * 4, abs=0.05)
+
+
+def roll_map(pixels):
+    """A method whose map is the image's first channel, drawn some pixels too far to the right."""
+    return lambda _model, images, _target: images[:, 0].roll(pixels, dims=2)
+
+
+@pytest.mark.parametrize("pixels", [0, 4, -7, 15])
+def test_mirror_test_of_a_displaced_map(pixels):
+    """A method that displaces maps displaces the mirrored ones to the other side."""
+    images = torch.randn(2, 3, 40, 120, generator=torch.Generator().manual_seed(0))
+    assert lesson.flip_shift(roll_map(pixels), None, images, torch.zeros(2)).tolist() == [pixels, pixels]
+
+
+def test_mirror_test_of_a_constant_map_and_of_one_that_is_symmetric():
+    images = torch.ones(2, 3, 8, 90)
+    images[1, :, :, 44:46] = 2
+    assert lesson.flip_shift(roll_map(0), None, images, torch.zeros(2)).tolist() == [0, 0]
+
+
+@pytest.mark.slow
+def test_resnet_maps_lie_too_far_to_the_right_and_squeezenets_less(resnet, squeezenet, photos):
+    targets = torch.tensor([235, 88])
+    assert all(8 < shift < 14 for shift in lesson.flip_shift(lesson.grad_cam, resnet, photos, targets).tolist())
+    assert all(0 < shift < 6 for shift in lesson.flip_shift(lesson.grad_cam, squeezenet, photos, targets).tolist())
+    assert lesson.flip_shift(lesson.gradient_map, resnet, photos, targets).tolist() == [0, 0]
+
+
+def test_coarse_is_the_mean_of_each_cell_enlarged():
+    maps = torch.rand(2, 28, 14, generator=torch.Generator().manual_seed(0))
+    means = torch.stack([torch.stack([maps[:, 4 * i : 4 * i + 4, 2 * j : 2 * j + 2].mean(dim=(1, 2)) for j in range(7)],
+                                     dim=1) for i in range(7)], dim=1)  # fmt: skip
+    fine = F.interpolate(means[:, None], (28, 14), mode="bilinear", align_corners=False)[:, 0]
+    torch.testing.assert_close(lesson.coarse(maps), fine)
+
+
 def test_stability_of_an_undisturbed_picture_is_one(tiny, small_images, monkeypatch):
-    monkeypatch.setattr(torch, "randn", lambda shape, generator: torch.zeros(shape))
-    numbers = lesson.stability(tiny, small_images[:1], 0, 0, pixels=1)
-    assert numbers["Grad-CAM, noise"] == pytest.approx(1)
-    assert numbers["gradient, noise"] == pytest.approx(1)
-    assert numbers["gradient, shift"] < 1
+    monkeypatch.setattr(lesson, "with_noise", lambda images, level, seed: images)
+    for method in (lesson.grad_cam, lesson.gradient_map):
+        noise, shift, other = lesson.stability(method, tiny, small_images, [0, 1, 2], 0, pixels=1)
+        assert noise == pytest.approx(1)
+        assert shift < 1
+        assert other < 1
+
+
+def test_stability_of_a_map_that_follows_the_picture():
+    """It keeps nothing under the other picture, everything under the shift, and something under 5 % noise."""
+    images = torch.randn(3, 3, 40, 50, generator=torch.Generator().manual_seed(0))
+    model = PixelFunction(lambda x: x.mean(dim=(2, 3)))
+    noise, shift, other = lesson.stability(roll_map(0), model, images, [0, 1, 2], 0)
+    assert 0.8 < noise < 1
+    assert shift == pytest.approx(1)
+    assert abs(other) < 0.1
+
+
+def test_cells_read_at_their_tiles_are_what_upsample_gives():
+    from benchmark import read_cells
+
+    maps = torch.rand(3, 7, 7, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(read_cells(maps, 15.5), utils.upsample(maps, 224), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(read_cells(maps, 8)[:, :-8, :-8], read_cells(maps, 16)[:, 8:, 8:])
+    torch.testing.assert_close(read_cells(maps, 0)[:, ::32, ::32], maps)
 
 
 # Second opinion

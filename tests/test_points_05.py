@@ -153,7 +153,8 @@ def test_plus_plus_by_hand(lesson):
 
 
 @pytest.mark.points(1, exercise="5.4")
-def test_plus_plus_is_finite_where_the_denominator_is_zero(lesson):
+def test_plus_plus_gives_nothing_where_the_gradient_is_zero(lesson):
+    """There the paper's fraction is 0 / 0."""
     assert_tensor(lesson.grad_cam_plus_plus(head([0.0] * 8), A, 0), torch.zeros(1, 2, 2))
     partly = [0.0, 1.0, 0.0, 2.0, 0.0, 0.0, 0.0, 0.0]
     expected = slow_plus_plus(A[0], torch.tensor(partly).reshape(2, 2, 2))
@@ -166,3 +167,56 @@ def test_plus_plus_ignores_negative_gradients_and_images_do_not_mix(lesson, tiny
     expected = slow_plus_plus(A[0], torch.tensor(with_negative).reshape(2, 2, 2))
     assert_tensor(lesson.grad_cam_plus_plus(head(with_negative), A, 0, upsample=False), expected[None])
     assert_separate(lesson.grad_cam_plus_plus, tiny, small_images)
+
+
+@pytest.mark.points(1, exercise="5.5")
+def test_coarse_is_the_mean_of_each_cell(lesson):
+    """Cells of one value stay as they are in their middle; the mean of a whole map is kept with one cell."""
+    maps = torch.rand(2, 28, 42, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    means = torch.stack([torch.stack([maps[:, 4 * i : 4 * i + 4, 6 * j : 6 * j + 6].mean(dim=(1, 2)) for j in range(7)],
+                                     dim=1) for i in range(7)], dim=1)  # fmt: skip
+    fine = F.interpolate(means[:, None], (28, 42), mode="bilinear", align_corners=False)[:, 0]
+    assert_tensor(lesson.coarse(maps), fine)
+    assert_tensor(lesson.coarse(maps, 1), maps.mean(dim=(1, 2), keepdim=True).expand(2, 28, 42))
+
+
+@pytest.mark.points(1, exercise="5.5")
+def test_coarse_maps_have_as_many_cells_as_asked(lesson):
+    maps = torch.rand(3, 12, 12, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    for cells in (2, 3, 6, 12):
+        means = F.avg_pool2d(maps[:, None], 12 // cells)
+        fine = F.interpolate(means, (12, 12), mode="bilinear", align_corners=False)[:, 0]
+        assert_tensor(lesson.coarse(maps, cells), fine)
+    assert_tensor(lesson.coarse(maps, 12), maps)
+
+
+def drawn(*pixels: int):
+    """A method whose map of each image is its first channel, drawn so many pixels too far to the right."""
+    return lambda _model, images, target: torch.stack([
+        image[0].roll(pixels[int(c)], dims=1) for image, c in zip(images, target, strict=True)
+    ])
+
+
+@pytest.mark.points(1, exercise="5.6")
+def test_a_displaced_map_is_measured(lesson):
+    """Drawn too far to the right is positive; mirrored pictures are displaced to the other side, so half the way."""
+    images = torch.randn(1, 3, 30, 120, generator=torch.Generator().manual_seed(0))
+    for pixels in (3, -3, 10, 17):
+        assert lesson.flip_shift(drawn(pixels), None, images, torch.tensor([0])).tolist() == [pixels]
+
+
+@pytest.mark.points(1, exercise="5.6")
+def test_a_map_in_its_place_has_no_shift(lesson):
+    """However bright its edges are: only columns that have a partner count."""
+    images = torch.rand(2, 3, 20, 100, generator=torch.Generator().manual_seed(1))
+    images[..., :5] += 3
+    assert lesson.flip_shift(drawn(0, 0), None, images, torch.tensor([0, 1])).tolist() == [0, 0]
+    near = torch.randn(1, 3, 30, 120, generator=torch.Generator().manual_seed(2))
+    assert lesson.flip_shift(drawn(10), None, near, torch.tensor([0]), reach=20).tolist() == [10]
+
+
+@pytest.mark.points(1, exercise="5.6")
+def test_each_map_is_measured_by_itself(lesson):
+    images = torch.randn(3, 3, 30, 120, generator=torch.Generator().manual_seed(3))
+    images[1] += 50                                                    # a map may have a high floor
+    assert lesson.flip_shift(drawn(6, -2, 0), None, images, torch.tensor([0, 1, 2])).tolist() == [6, -2, 0]

@@ -3,6 +3,7 @@
 ALPHA, SUM = "alpha = dA.mean(dim=(2, 3), keepdim=True)", "maps = (alpha * A).sum(dim=1)"
 
 WRONG = [
+    ("5.1", "nothing computed", SUM, "maps = torch.zeros_like(A[:, 0])"),
     ("5.1", "sum instead of mean", "dA.mean", "dA.sum"),
     ("5.1", "weights of the whole batch", ALPHA, "alpha = dA.mean(dim=(0, 2, 3), keepdim=True)"),
     ("5.1", "ReLU on the weights", ALPHA, "alpha = dA.mean(dim=(2, 3), keepdim=True).relu()"),
@@ -18,6 +19,7 @@ WRONG = [
     ("5.1", "first image's weights for all", ALPHA, "alpha = dA[:1].mean(dim=(2, 3), keepdim=True)"),
     ("5.1", "largest gradient instead of the mean", ALPHA, "alpha = dA.amax(dim=(2, 3), keepdim=True)"),
     ("5.1", "H and W swapped", SUM, "maps = (alpha * A).sum(dim=1).transpose(1, 2).reshape(len(A), *A.shape[2:])"),
+    ("5.2", "nothing computed", 'torch.einsum("bc,bchw->bhw", w, A)', "torch.zeros_like(A[:, 0])"),
     ("5.2", "ReLU", "w, A)", "w, A).relu()"),
     ("5.2", "first class for all", "weight[target]", "weight[target[:1]].expand(len(A), -1)"),
     ("5.2", "bias added", "w, A)", "w, A) + linear[0].bias[target][:, None, None]"),
@@ -26,6 +28,8 @@ WRONG = [
     ("5.2", "divided by the number of places", "w, A)", "w, A) / A[0, 0].numel()"),
     ("5.2", "first image only", 'torch.einsum("bc,bchw->bhw", w, A)',
      'torch.einsum("bc,chw->bhw", w, A[0])'),
+    ("5.3", "HiResCAM: nothing computed", "(dA * A).sum(dim=1)", "torch.zeros_like(A[:, 0])"),
+    ("5.3", "LayerCAM: nothing computed", "(dA.relu() * A).sum(dim=1)", "torch.zeros_like(A[:, 0])"),
     ("5.3", "HiResCAM with the mean", "(dA * A)", "(dA.mean(dim=(2, 3), keepdim=True) * A)"),
     ("5.3", "HiResCAM with ReLU inside", "(dA * A)", "(dA * A).relu()"),
     ("5.3", "HiResCAM with absolute gradients", "(dA * A)", "(dA.abs() * A)"),
@@ -34,16 +38,52 @@ WRONG = [
     ("5.3", "LayerCAM with absolute gradients", "(dA.relu() * A)", "(dA.abs() * A)"),
     ("5.3", "LayerCAM with ReLU on the activations as well", "(dA.relu() * A)", "(dA.relu() * A.relu())"),
     ("5.3", "LayerCAM with the mean over channels", "(dA.relu() * A).sum(dim=1)", "(dA.relu() * A).mean(dim=1)"),
-    ("5.4", "division by zero", "torch.where(denominator != 0, denominator, 1)", "denominator"),
-    ("5.4", "a small number against zero", "torch.where(denominator != 0, denominator, 1)", "(denominator + 0.1)"),
-    ("5.4", "2 forgotten", "2 * dA**2", "dA**2"),
-    ("5.4", "sum over channels in the denominator", "A.sum(dim=(2, 3), keepdim=True) * dA**3",
-     "A.sum(dim=1, keepdim=True) * dA**3"),
-    ("5.4", "no sum in the denominator", "A.sum(dim=(2, 3), keepdim=True) * dA**3", "A * dA**3"),
-    ("5.4", "mean in the denominator", "A.sum(dim=(2, 3), keepdim=True)", "A.mean(dim=(2, 3), keepdim=True)"),
-    ("5.4", "no ReLU on the gradient", "alpha * dA.relu()", "alpha * dA"),
-    ("5.4", "mean of the weights", "(alpha * dA.relu()).sum", "(alpha * dA.relu()).mean"),
-    ("5.4", "alpha is not used", "alpha * dA.relu()", "dA.relu()"),
+    ("5.4", "2 forgotten", "(2 + total * slope)", "(total * slope).clamp(min=1e-9)"),
+    ("5.4", "1 for 2", "(2 + total", "(1 + total"),
+    ("5.4", "square left over", "slope / (2", "slope**2 / (2"),
+    ("5.4", "square left below as well, 0 / 0", "slope / (2 + total * slope)",
+     "slope**3 / (2 * slope**2 + total * slope**3)"),
+    ("5.4", "a small number against 0 / 0", "slope / (2 + total * slope)",
+     "slope**3 / (2 * slope**2 + total * slope**3 + 0.1)"),
+    ("5.4", "sum over channels", "A.sum(dim=(2, 3), keepdim=True)", "A.sum(dim=1, keepdim=True)"),
+    ("5.4", "no sum below the line", "A.sum(dim=(2, 3), keepdim=True)", "A"),
+    ("5.4", "mean below the line", "A.sum(dim=(2, 3), keepdim=True)", "A.mean(dim=(2, 3), keepdim=True)"),
+    ("5.4", "sum of the whole batch", "A.sum(dim=(2, 3), keepdim=True)", "A.sum(dim=(0, 2, 3), keepdim=True)"),
+    ("5.4", "no ReLU on the gradient", "dA.relu()", "dA"),
+    ("5.4", "absolute gradient", "dA.relu()", "dA.abs()"),
+    ("5.4", "mean of the weights", "(slope / (2 + total * slope)).sum", "(slope / (2 + total * slope)).mean"),
+    ("5.4", "nothing below the line", "(slope / (2 + total * slope))", "slope"),
+    ("5.4", "weights place by place", "(slope / (2 + total * slope)).sum(dim=(2, 3), keepdim=True)",
+     "slope / (2 + total * slope)"),
+    ("5.4", "nothing computed", "(weights * A).sum(dim=1)", "torch.zeros_like(A[:, 0])"),
+    ("5.5", "not enlarged", "upsample(F.adaptive_avg_pool2d(maps, cells), maps.shape[-2:])",
+     "F.adaptive_avg_pool2d(maps, cells)"),
+    ("5.5", "maximum instead of the mean", "adaptive_avg", "adaptive_max"),
+    ("5.5", "always 7", "cells)", "7)"),
+    ("5.5", "nothing computed", "upsample(F.adaptive_avg_pool2d(maps, cells), maps.shape[-2:])", "maps"),
+    ("5.5", "zeros", "upsample(F.adaptive_avg_pool2d(maps, cells), maps.shape[-2:])", "torch.zeros_like(maps)"),
+    ("5.5", "one value per cell, no interpolation", "upsample(F.adaptive_avg_pool2d(maps, cells), maps.shape[-2:])",
+     "F.interpolate(F.adaptive_avg_pool2d(maps, cells)[:, None], maps.shape[-2:])[:, 0]"),
+    ("5.5", "some pixels, not their mean", "F.adaptive_avg_pool2d(maps, cells)",
+     "F.interpolate(maps[:, None], (cells, cells))[:, 0]"),
+    ("5.5", "square", "maps.shape[-2:])", "maps.shape[-1])"),
+    ("5.5", "cells for pixels", "F.adaptive_avg_pool2d(maps, cells)", "F.avg_pool2d(maps, cells)"),
+    ("5.6", "the whole way", "argmax(dim=1)] / 2", "argmax(dim=1)].double()"),
+    ("5.6", "other sign", "argmax(dim=1)] / 2", "argmax(dim=1)] / -2"),
+    ("5.6", "size of the shift only", "argmax(dim=1)] / 2", "argmax(dim=1)].abs() / 2"),
+    ("5.6", "least alike", "nan_to_num(-1).argmax", "nan_to_num(-1).argmin"),
+    ("5.6", "nothing computed", "torch.tensor(ways)[alike.nan_to_num(-1).argmax(dim=1)] / 2",
+     "torch.zeros(len(plain))"),
+    ("5.6", "a fixed answer", "torch.tensor(ways)[alike.nan_to_num(-1).argmax(dim=1)] / 2",
+     "torch.full((len(plain),), 10.0)"),
+    ("5.6", "to the right only", "sorted(range(-reach, reach + 1), key=abs)", "range(reach + 1)"),
+    ("5.6", "reach ends too soon", "range(-reach, reach + 1)", "range(-reach // 4, reach // 4)"),
+    ("5.6", "one shift for the batch", "alike.nan_to_num(-1).argmax(dim=1)",
+     "alike.nan_to_num(-1).mean(dim=0).argmax().expand(len(plain))"),
+    ("5.6", "second map against itself", "zip(plain, back", "zip(back, back"),
+    ("5.6", "sum of products instead of correlation",
+     "correlation(a[:, max(s, 0) : width + s], b[:, max(-s, 0) : width - s])",
+     "float((a[:, max(s, 0) : width + s] * b[:, max(-s, 0) : width - s]).sum())"),
 ]  # fmt: skip
 
 RIGHT = [
@@ -54,8 +94,24 @@ RIGHT = [
      "every = nn.functional.conv2d(A, linear[0].weight[:, :, None, None])\n"
      "maps = every[torch.arange(len(A)), target]"),
     ("5.3", "einsum", "(dA * A).sum(dim=1)", 'torch.einsum("bchw,bchw->bhw", dA, A)'),
-    ("5.4", "zero where the gradient is zero", "",
+    ("5.4", "the paper's form, guarded against 0 / 0", "",
      "denominator = 2 * dA**2 + A.sum(dim=(2, 3), keepdim=True) * dA**3\n"
      "alpha, fine = torch.zeros_like(dA), denominator != 0\nalpha[fine] = (dA**2)[fine] / denominator[fine]\n"
      "maps = ((alpha * dA.clamp(min=0)).flatten(2).sum(-1)[:, :, None, None] * A).sum(1)"),
+    ("5.4", "one line", "",
+     "g = dA.clamp(min=0)\n"
+     'maps = torch.einsum("bc,bchw->bhw", (g / (g * A.sum((2, 3), keepdim=True) + 2)).sum((2, 3)), A)'),
+    ("5.5", "a mean by hand", "",
+     "b, h, w = maps.shape\n"
+     "return upsample(maps.reshape(b, cells, h // cells, cells, w // cells).mean(dim=(2, 4)), (h, w))"),
+    ("5.6", "mean squared difference of standardised columns", "",
+     "width, found = plain.shape[2], []\n"
+     "for a, b in zip(plain, back):\n"
+     "    errors = {}\n"
+     "    for s in range(-reach, reach + 1):\n"
+     "        x, y = a[:, max(0, s): min(width, width + s)], b[:, max(0, -s): min(width, width - s)]\n"
+     "        x, y = (x - x.mean()) / x.std(), (y - y.mean()) / y.std()\n"
+     "        errors[s] = ((x - y) ** 2).mean().item()\n"
+     "    found.append(min(errors, key=errors.get) / 2)\n"
+     "return torch.tensor(found)"),
 ]  # fmt: skip
