@@ -31,7 +31,7 @@ from torchvision.models import VisionTransformer
 from tqdm import tqdm
 
 from course.checks import check_counts
-from course.files import write
+from course.files import write, write_text
 from course.lesson import one_sentence
 from course.paths import DATA_DIR, PROJECT_ROOT
 from course.pictures import IMAGENET_MEAN, IMAGENET_STD, load_image
@@ -215,17 +215,11 @@ def held_out_scenes(count: int, *, animals: int = 1, seed: int = 0) -> list[Scen
 
 
 @torch.inference_mode()
-def found_classes(model: nn.Module, scenes: Sequence[Scene]) -> list[list[int]]:
-    """Each scene's highest classes by the network, as many as it has animals."""
-    logits = torch.cat([model(torch.cat([scene.image for scene in scenes[i : i + 100]]))
-                        for i in range(0, len(scenes), 100)])  # fmt: skip
-    return [row.topk(len(scene.classes)).indices.tolist() for row, scene in zip(logits, scenes, strict=True)]
-
-
 def named_scenes(model: nn.Module, scenes: Sequence[Scene]) -> list[Scene]:
     """Those of the scenes whose animals are the network's highest classes, in any order."""
-    pairs = zip(found_classes(model, scenes), scenes, strict=True)
-    return [scene for found, scene in pairs if set(found) == set(scene.classes)]
+    batches = (torch.cat([scene.image for scene in scenes[i : i + 100]]) for i in range(0, len(scenes), 100))
+    pairs = zip(torch.cat([model(images) for images in batches]), scenes, strict=True)
+    return [scene for row, scene in pairs if {*row.topk(len(scene.classes)).indices.tolist()} == {*scene.classes}]
 
 
 def accuracy(model: nn.Module, scenes: Sequence[Scene]) -> float:
@@ -242,11 +236,8 @@ def optimizer_of(model: nn.Module, learning_rate: float, steps: int):
         {"params": [p for p in model.parameters() if p.ndim >= 2], "weight_decay": 0.05},
         {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0},
     ]
-    optimizer = torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.98), fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, learning_rate, total_steps=steps, pct_start=0.1, cycle_momentum=False
-    )
-    return optimizer, schedule
+    optimizer, cycle = torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True), torch.optim.lr_scheduler.OneCycleLR
+    return optimizer, cycle(optimizer, learning_rate, total_steps=steps, pct_start=0.1, cycle_momentum=False)
 
 
 def train_step(model: nn.Module, images: Tensor, labels: Tensor, optimizer, schedule) -> tuple[float, float]:
@@ -310,10 +301,8 @@ def save_vit(model: nn.Module, log: Sequence[str], file: Path = CHECKPOINT, *, c
         f"# accuracy on {count} held-out scenes with one animal {one:.3f}; both of two animals found {two:.3f}",
         f"# sha256 {hashlib.sha256(buffer.getvalue()).hexdigest()}", "step,loss,accuracy,seconds",
     ]  # fmt: skip
-    file.parent.mkdir(parents=True, exist_ok=True)
     write(file, lambda stream: stream.write(buffer.getvalue()))
-    text = "\n".join([*head, *log, ""])
-    write(file.with_suffix(".csv"), lambda stream: stream.write(text.encode()))
+    write_text(file.with_suffix(".csv"), "\n".join([*head, *log, ""]))
     return one
 
 
