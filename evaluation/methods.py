@@ -111,10 +111,11 @@ CONTROLS = ("random", "centre", "edges", "uniform", "random_7x7", "edges_7x7")
 # slopes, or places: their sum predicts nothing, and only their order and their position can be asked about.
 SHARES = ("gradient_times_input", "integrated_gradients")
 
-# Maps as coarse as the last layer, whose fair controls are as coarse.
-COARSE = ("grad_cam",)
+# Maps without detail, to be compared with noise and edges that have none either. Scattered pixels spoil a picture in
+# another way than one large patch does, wherever they are.
+COARSE = ("grad_cam", "centre", "random_7x7", "edges_7x7")
 
 
 def matched_controls(name: str) -> tuple[str, str]:
-    """The names of the noise and of the edges at a method's own resolution."""
+    """The names of the noise and of the edges that are as fine or as coarse as a method's map."""
     return ("random_7x7", "edges_7x7") if name in COARSE else ("random", "edges")

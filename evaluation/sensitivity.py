@@ -1,21 +1,50 @@
-"""Sensitivity-n, infidelity, max-sensitivity."""
+# %% [markdown]
+# # Sensitivity: do the numbers of a map predict anything, and do they hold still?
+#
+# Deletion uses the *order* of a map only. This part takes its *numbers* at their word: if these pixels hold 3 of the 15
+# logits, then the score should lose 3 without them. It also asks how far a map moves when the picture hardly does.
+#
+# **After this part you can**
+#
+# 1. compare what a map predicts with what a removal costs: sensitivity-n and infidelity;
+# 2. tell shares from slopes, and ask each only what it claims;
+# 3. say how large a correlation chance makes, and choose the size of the removed parts by it;
+# 4. measure how steady a map is, and say why a steady map may be worth nothing.
+#
+# **Level** advanced. **Before it** lessons 02 and 04.
+# **Papers** Ancona et al., 2018, arXiv:1711.06104 (sensitivity-n); Yeh et al., 2019, arXiv:1901.09392 (infidelity,
+# max-sensitivity).
+
+# %%
+r"""Sensitivity-n, infidelity, max-sensitivity. Run `python -m evaluation.sensitivity`; --help lists the options."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import combinations
 
+import matplotlib.pyplot as plt
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from course.checks import (
-    check_counts,
-    one_image,
-    top_class,
-)
+from course.checks import check_counts, one_image, top_class
+from course.lesson import print_table, start
+from course.pictures import displayable
 from course.probes import pearson
+from evaluation.methods import METHODS, SHARES
+from utils import import_lesson
+
+# %% [markdown]
+# ## A picture of the idea
+#
+# Grey out some random squares of the photograph. The map predicts a loss: the sum of its shares inside the squares. The
+# network tells the true loss: the score before, minus the score after. Each such removal is a point in the plots. Three
+# of them are shown as pictures. If the map is right, the points lie on a rising line. If it is noise, on no line.
 
 
+# %%
 @torch.inference_mode()
 def score_drops(
     model: nn.Module, image: Tensor, others: Callable[[int, int], Tensor], count: int, target: int
@@ -26,12 +55,15 @@ def score_drops(
     return (whole - torch.cat(scores)).double().cpu()
 
 
-def random_subsets(count: int, n: int, size: Sequence[int], generator: torch.Generator | None) -> Tensor:
-    """(count, H, W) masks, each with n pixels drawn at random."""
+def random_subsets(
+    count: int, n: int, size: Sequence[int], generator: torch.Generator | None, block: int = 1
+) -> Tensor:
+    """(count, H, W) masks, each with n blocks of block x block pixels drawn at random; at the border they are cut."""
     generator = generator or torch.Generator().manual_seed(0)
-    chosen = torch.stack([torch.randperm(size[0] * size[1], generator=generator)[:n] for _ in range(count)])
-    masks = torch.zeros(count, size[0] * size[1], dtype=torch.bool)
-    return masks.scatter_(1, chosen, True).reshape(count, *size)
+    rows, columns = (math.ceil(length / block) for length in size)
+    chosen = torch.stack([torch.randperm(rows * columns, generator=generator)[:n] for _ in range(count)])
+    masks = torch.zeros(count, rows * columns, dtype=torch.bool).scatter_(1, chosen, True).reshape(count, rows, columns)
+    return masks.repeat_interleave(block, dim=1).repeat_interleave(block, dim=2)[:, : size[0], : size[1]]
 
 
 def removal_drops(model: nn.Module, image: Tensor, masks: Tensor, target: int) -> Tensor:
@@ -47,6 +79,104 @@ def sums_inside(attribution: Tensor, masks: Tensor) -> Tensor:
     return masks.flatten(1).double() @ R.flatten()
 
 
+def figure_idea(image: Tensor, masks: Tensor, drops: Tensor, maps: dict[str, Tensor]) -> Figure:
+    """Three removals, and for each map its predictions against what they cost."""
+    figure, axes = plt.subplots(2, 3, figsize=(10, 7), layout="constrained")
+    ranked = drops.argsort()
+    shown = {"A": ranked[0], "B": ranked[len(drops) // 2], "C": ranked[-1]}
+    for axis, (letter, i) in zip(axes[0], shown.items(), strict=True):
+        axis.imshow(displayable(torch.where(masks[i], 0, image))[0])
+        axis.set(xticks=[], yticks=[], title=f"{letter}: the score loses {drops[i]:.1f}")
+    for axis, (name, map) in zip(axes[1], maps.items(), strict=True):
+        predicted = sums_inside(map, masks)
+        axis.scatter(predicted, drops, s=12, color="0.6")
+        for letter, i in shown.items():
+            axis.scatter(predicted[i], drops[i], s=30, color="tab:red")
+            axis.annotate(letter, (predicted[i], drops[i]), (5, 3), textcoords="offset points", color="tab:red")
+        axis.set(xlabel=f"sum inside: {name}", title=f"r = {pearson(predicted, drops):.2f}")
+    axes[1, 0].set_ylabel("loss of the logit")
+    return figure
+
+
+BLOCK = 16
+
+
+if __name__ == "__main__":
+    lesson = start("evaluation.sensitivity", "Do the numbers of a map predict anything?",
+                   images=["bird.jpg", "panda.jpg", "dog.jpg"])  # fmt: skip
+    model, samples = lesson.model, 40 if lesson.quick else 100
+    images = lesson.images[: 2 if lesson.quick else None]
+    targets, size = lesson.targets[: len(images)].tolist(), images.shape[-2:]
+    names = ["gradient_times_input", "integrated_gradients", "grad_cam", "vanilla_gradient", "centre", "random"]
+    maps = {name: METHODS[name](model, images, targets) for name in names}
+    n = size[0] * size[1] // BLOCK**2 // 10                            # a tenth of the picture
+    blocks = random_subsets(samples, n, size, None, BLOCK)
+    lost = [removal_drops(model, image, blocks, target) for image, target in zip(images.split(1), targets, strict=True)]
+    three = {name: maps[name][0] for name in ("grad_cam", "integrated_gradients", "random")}
+    lesson.show(figure_idea(images[:1], blocks, lost[0], three), "idea")
+
+# %% [markdown]
+# ## An example by hand
+#
+# A picture of four pixels, A B C D, all of value 1. The network computes S = min(A + B, 1) + 2 C, and does not look at
+# D. So S = 3. A and B say the same thing, and one of them is enough. Two maps share the 3 out:
+#
+# | | A | B | C | D |
+# | --- | --- | --- | --- | --- |
+# | gradient x input | 0 | 0 | 2 | 0 |
+# | Integrated Gradients, from 0 | 0.5 | 0.5 | 2 | 0 |
+#
+# The slopes of A and B are 0, because more of A changes nothing. On the way from 0 they counted for the first half, so
+# the integral gives each a half. Now remove two pixels in all six ways (n = 2):
+#
+# | removed | AB | AC | AD | BC | BD | CD |
+# | --- | --- | --- | --- | --- | --- | --- |
+# | S loses | 1 | 2 | 0 | 2 | 0 | 2 |
+# | gradient x input predicts | 0 | 2 | 0 | 2 | 0 | 2 |
+# | Integrated Gradients predicts | 1 | 2.5 | 0.5 | 2.5 | 0.5 | 2 |
+#
+# The first map errs once, by 1. The second errs four times, by a half. Their mean square errors are equal, 1/6. The
+# correlations with the loss are 0.93 and 0.96. No map of four numbers can be right six times here, because A and B are
+# not worth a fixed number each. That is the case for every network that is not linear.
+
+# %%
+class FourPixels(nn.Module):
+    """min(A + B, 1) + 2 C."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        A, B, C, _ = images.flatten(1).T
+        return ((A + B).clamp(max=1) + 2 * C)[:, None]
+
+
+if __name__ == "__main__":
+    four, ones = FourPixels().eval(), torch.ones(1, 1, 1, 4)
+    pairs = torch.zeros(6, 1, 4, dtype=torch.bool)
+    for mask, pair in zip(pairs, combinations(range(4), 2), strict=True):
+        mask[0, list(pair)] = True
+    losses, rows = removal_drops(four, ones, pairs, 0), []
+    for name, shares in (("gradient x input", [0, 0, 2, 0]), ("Integrated Gradients", [0.5, 0.5, 2, 0])):
+        predicted = sums_inside(torch.tensor([shares]), pairs)
+        error = ((predicted - losses) ** 2).mean().item()
+        rows.append([name, *predicted.tolist(), error, pearson(predicted, losses)])
+    heads = ["", "AB", "AC", "AD", "BC", "BD", "CD", "square error", "r"]
+    print_table(heads, [["S loses", *losses.tolist(), 0.0, 1.0], *rows])
+
+# %% [markdown]
+# ## Sensitivity-n
+#
+# Many random subsets $S$ of $n$ pixels (or of $n$ blocks of pixels). For each, the sum of the map inside, and what the
+# score loses. Then one correlation over all subsets:
+#
+# $$\text{sensitivity-}n = \mathrm{corr}_S\Big(\sum_{i \in S} R_i,\; S_c(x) - S_c(x_{S=0})\Big), \quad |S| = n
+# \qquad\text{(Ancona et al., definition 3)}$$
+#
+# | symbol | meaning | shape |
+# | --- | --- | --- |
+# | $R$ | the map under test | (H, W), or (3, H, W) |
+# | $S_c(x_{S=0})$ | the logit when the pixels of $S$ have the mean colour | a number |
+
+
+# %%
 def sensitivity_n(
     model: nn.Module,
     image: Tensor,
@@ -56,39 +186,97 @@ def sensitivity_n(
     n: int,
     samples: int = 100,
     generator: torch.Generator | None = None,
+    block: int = 1,
 ) -> float:
     """How well do summed attributions predict what removing n pixels costs?
 
     Args:
         model, image, target: as in deletion_curve.
         attribution: (H, W), (C, H, W) or (1, C, H, W), signed; channels are summed.
-        n: pixels set to 0 at a time, all channels together.
-        samples: random subsets.
+        n: pixels set to 0 at a time, all channels together; with `block`, blocks of pixels.
+        samples: random subsets. Of a map that predicts nothing the correlation is 0, give or take 1 / sqrt(samples).
         generator: of the subsets, seeded with 0 by default.
+        block: side of the blocks, 1 for single pixels.
 
     Returns:
         Pearson correlation, in [-1, 1], higher is better. 1 for every n if the model is linear and the attribution
         gradient x input. NaN if the sums or the costs do not vary (a constant map; n = all pixels).
 
-    Cost: samples + 1 forward passes. Source: Ancona et al. 2018, arXiv:1711.06104, definition 3. Over subsets of one
-    image: not over images, and not along the map's own order, as some libraries have it.
+    Raises:
+        ValueError: as in deletion_curve, or a count below 1.
+
+    Cost: samples + 1 forward passes. Source: Ancona et al. 2018, arXiv:1711.06104, definition 3; blocks are ours. Over
+    subsets of one image: not over images, and not along the map's own order, as some libraries have it.
     """
-    check_counts(n=n, samples=samples)
+    check_counts(n=n, samples=samples, block=block)
     image = one_image(model, image)
-    masks = random_subsets(samples, n, image.shape[-2:], generator)
+    masks = random_subsets(samples, n, image.shape[-2:], generator, block)
     # BEGIN SOLUTION 8.2
     drops = removal_drops(model, image, masks, top_class(model, image, target))
     return pearson(sums_inside(attribution, masks), drops)
+    # END SOLUTION
 
 
-def random_squares(count: int, size: Sequence[int], generator: torch.Generator | None) -> Tensor:
-    """(count, H, W) masks, each a square of a tenth to a half of the shorter side, anywhere inside."""
+# %% [markdown]
+# A correlation of 0.08: is that a little, or nothing? A map that predicts nothing does not get exactly 0. It gets 0
+# give or take $1 / \sqrt{\text{samples}}$: 0.1 with 100 subsets. Twice that, in either direction, is still chance. So
+# the number of samples belongs beside every correlation.
+#
+# The second question is the size of the parts. A tenth of the picture is removed both times, once as scattered pixels,
+# once as blocks of 16 x 16. Only gradient x input and Integrated Gradients claim to be *shares*. Grad-CAM, the gradient
+# and the controls only name *places*: nobody promised that their sums mean a loss.
+
+# %%
+if __name__ == "__main__":
+    pixels = random_subsets(samples, size[0] * size[1] // 10, size, None)
+    heads = [name.replace("_", "\n") + f"\n({'share' if name in SHARES else 'place'})" for name in names]
+    rows = []
+    for i, (file, image, target) in enumerate(zip(lesson.names, images.split(1), targets, strict=False)):
+        for what, masks, drops in (("pixels", pixels, None), ("blocks", blocks, lost[i])):
+            drops = removal_drops(model, image, masks, target) if drops is None else drops
+            r = [pearson(sums_inside(maps[name][i], masks), drops) for name in names]
+            rows.append([file, what, f"{drops.mean():.1f} +- {drops.std():.1f}", *(f"{value:.2f}" for value in r)])
+    print(f"a tenth of the picture removed {samples} times; chance makes |r| up to {2 / math.sqrt(samples):.2f}")
+    print_table(["image", "removed", "loss", *heads], rows)
+    again = sensitivity_n(model, images[:1], maps["grad_cam"][0], targets[0], n=n, samples=samples, block=BLOCK)
+    print(f"sensitivity_n itself, {lesson.names[0]}, Grad-CAM, blocks: {again:.2f}")
+
+# %% [markdown]
+# ## Shares and slopes: infidelity
+#
+# A correlation forgives a wrong scale. Yeh et al. ask for the loss itself: disturb the picture by $I$, let the map
+# predict $I^{\mathsf T}\Phi$, and square the error. One factor $\beta$ for all disturbances is forgiven:
+#
+# $$\text{INFD} = \mathbb{E}_I\Big[\big(\beta\, I^{\mathsf T}\Phi - (S_c(x) - S_c(x - I))\big)^2\Big]
+# \qquad\text{(Yeh et al., definition 2.1)}$$
+#
+# The formula multiplies the map by the disturbance. So $\Phi$ must be a *slope*: logits per unit of pixel value. A
+# share has the unit logits already. Where a square is removed, $I$ is the picture itself inside it, slope times $I$ is
+# gradient x input, and the prediction is the plain *sum of shares* inside. A map of absolute slopes, such as
+# max |gradient|, is neither: to put it into this metric is an error of type, and any program will let you.
+#
+# | disturbance | the map must hold | the prediction is |
+# | --- | --- | --- |
+# | noise on every value | slopes, (3, H, W), signed | their product with the noise |
+# | a square removed | shares, signed | their sum inside the square |
+#
+# The unit is squared logits, so one picture with large losses outweighs all others. Divided by the mean square loss it
+# has none: that is $1 - R^2$, the part of the losses that the map leaves unexplained. 0 is perfect, 1 is no better than
+# the prediction "nothing happens".
+
+
+# %%
+def random_squares(
+    count: int, size: Sequence[int], generator: torch.Generator | None, side: int | None = None
+) -> Tensor:
+    """(count, H, W) masks, each a square anywhere inside: of that side, or of a tenth to a half of the shorter side."""
     generator = generator or torch.Generator().manual_seed(0)
     masks = torch.zeros(count, *size, dtype=torch.bool)
     for mask in masks:
-        side = max(1, round(min(size) * (0.1 + 0.4 * torch.rand(1, generator=generator).item())))
-        y, x = (int(torch.randint(length - side + 1, (1,), generator=generator)) for length in size)
-        mask[y : y + side, x : x + side] = True
+        drawn = max(1, round(min(size) * (0.1 + 0.4 * torch.rand(1, generator=generator).item())))
+        length = side or drawn
+        y, x = (int(torch.randint(whole - length + 1, (1,), generator=generator)) for whole in size)
+        mask[y : y + length, x : x + length] = True
     return masks
 
 
@@ -97,6 +285,12 @@ def mean_square_error(predicted: Tensor, drops: Tensor, rescale: bool) -> float:
     power = (predicted**2).mean()
     beta = (predicted * drops).mean() / power if rescale and power > 0 else 1.0
     return ((beta * predicted - drops) ** 2).mean().item()
+
+
+def unexplained(predicted: Tensor, drops: Tensor, rescale: bool = True) -> float:
+    """The error over E[drops^2]; with the best beta it is 1 - R^2, in [0, 1]. NaN if nothing was lost."""
+    power = (drops**2).mean().item()
+    return mean_square_error(predicted, drops, rescale) / power if power > 0 else math.nan
 
 
 def infidelity(
@@ -109,39 +303,103 @@ def infidelity(
     samples: int = 50,
     rescale: bool = True,
     generator: torch.Generator | None = None,
+    sigma: float = 0.2,
+    side: int | None = None,
+    normalised: bool = False,
 ) -> float:
     """How far is the cost that a map predicts for a disturbance from what it costs?
 
     Args:
         model, image, target: as in deletion_curve.
-        attribution: (C, H, W), (1, C, H, W), or (H, W) for all channels alike.
-        perturb: "noise": I ~ N(0, 0.2^2) on each value, for slopes such as the gradient. "squares": I = x on a random
-            square; for shares such as gradient x input, whose Phi already holds the factor x.
+        attribution: (C, H, W), (1, C, H, W), or (H, W) for all channels alike; signed. Absolute values fit neither.
+        perturb: "noise": I ~ N(0, sigma^2) on each value, for slopes such as the gradient, and only for them.
+            "squares": I = x on a random square, for shares such as gradient x input, and only for them: a share already
+            holds the factor x.
         samples: disturbances.
         rescale: multiply by the beta that makes the error smallest, as the authors do.
         generator: of the disturbances, seeded with 0 by default.
+        sigma: of the noise, in normalised units.
+        side: of the squares, in pixels; None draws a tenth to a half of the shorter side for each.
+        normalised: divide by E[(S_c(x) - S_c(x - I))^2]; rescaled as well, that is 1 - R^2, in [0, 1].
 
     Returns:
-        INFD >= 0 in squared logits, lower is better. 0 for the exact attribution of a linear model.
+        INFD >= 0 in squared logits, lower is better. 0 for the exact attribution of a linear model. NaN if normalised
+        and no disturbance changes the score.
+
+    Raises:
+        ValueError: as in deletion_curve, another `perturb`, or a square that does not fit.
 
     Cost: samples + 1 forward passes. Source: Yeh et al. 2019, arXiv:1901.09392, definition 2.1 and section 5.
     """
-    check_counts(samples=samples)
+    check_counts(samples=samples, **({} if side is None else {"side": side}))
     image, generator = one_image(model, image), generator or torch.Generator().manual_seed(0)
-    target = top_class(model, image, target)
-    if perturb == "squares":
-        masks = random_squares(samples, image.shape[-2:], generator)
-        return mean_square_error(sums_inside(attribution, masks), removal_drops(model, image, masks, target), rescale)
-    if perturb != "noise":
+    target, attribution = top_class(model, image, target), torch.as_tensor(attribution).detach().cpu().double()
+    if perturb not in ("noise", "squares"):
         raise ValueError(f"perturb must be 'noise' or 'squares', got {perturb!r}")
-    phi = torch.as_tensor(attribution).detach().cpu().double()
-    phi = phi.reshape(-1, *phi.shape[-2:]).expand(image.shape[1:]).flatten()
-    I = 0.2 * torch.randn(samples, *image.shape[1:], generator=generator)             # noqa: E741, the paper's name
-    moved = I.to(image)
-    drops = score_drops(model, image, lambda i, j: image - moved[i:j], samples, target)
-    return mean_square_error(I.flatten(1).double() @ phi, drops, rescale)
+    if side is not None and side > min(image.shape[-2:]):
+        raise ValueError(f"a square of side {side} does not fit into {tuple(image.shape[-2:])}")
+    if perturb == "squares":
+        masks = random_squares(samples, image.shape[-2:], generator, side)
+        predicted, drops = sums_inside(attribution, masks), removal_drops(model, image, masks, target)
+    else:
+        phi = attribution.reshape(-1, *attribution.shape[-2:]).expand(image.shape[1:]).flatten()
+        I = sigma * torch.randn(samples, *image.shape[1:], generator=generator)       # noqa: E741, the paper's name
+        moved = I.to(image)
+        drops = score_drops(model, image, lambda i, j: image - moved[i:j], samples, target)
+        predicted = I.flatten(1).double() @ phi
+    return (unexplained if normalised else mean_square_error)(predicted, drops, rescale)
+
+# %% [markdown]
+# ### A check you can break
+#
+# A slope is exact for a disturbance small enough. So the unexplained part must go to 0 with the noise, for the gradient
+# and for nothing else. Shares in its place fail, at every size of the noise: that is the error of type, in numbers.
+
+# %%
+if __name__ == "__main__":
+    image, target = images[:1], targets[0]
+    w = import_lesson("01_vanilla_gradient_saliency").vanilla_gradient(model, image, target)
+    kinds = {"gradient (slopes)": w, "gradient x input (shares)": w * image, "|gradient| (neither)": w.abs()}
+    noises = (0.2, 0.002, 0.0002)
+    rows = [[name, *(infidelity(model, image, phi, target, samples=24, sigma=sigma, normalised=True)
+                     for sigma in noises)] for name, phi in kinds.items()]  # fmt: skip
+    print("part of the loss that is not explained, 1 - R^2: 0 is perfect, 1 is a prediction of nothing")
+    print_table([lesson.names[0], *(f"noise {sigma}" for sigma in noises)], rows)
+    assert rows[0][-1] < 0.2, "the gradient does not predict small disturbances"
+
+# %% [markdown]
+# ### Squares, and only for shares
+#
+# One size of square, because a large square costs more than a small one, and then its *area* would predict the loss.
+# The reference is a map with one value everywhere: it predicts the same loss for each square.
+
+# %%
+if __name__ == "__main__":
+    squares, rows = random_squares(samples // 2, size, None, side=56), []
+    candidates = {name: maps[name] for name in SHARES} | {"one_value": torch.ones_like(maps["random"])}
+    for i, (file, image, target) in enumerate(zip(lesson.names, images.split(1), targets, strict=False)):
+        drops = removal_drops(model, image, squares, target)
+        sums = [sums_inside(map[i], squares) for map in candidates.values()]
+        raw = mean_square_error(sums[1], drops, rescale=True)
+        rows.append([file, (drops**2).mean().item(), raw, *(unexplained(predicted, drops) for predicted in sums)])
+    heads = [f"{name}_1 - R^2".replace("_", "\n") for name in candidates]
+    print(f"squares of 56 x 56 pixels removed, {samples // 2} times")
+    print_table(["image", "mean square\nloss", "integrated\ngradients\nINFD", *heads], rows)
+
+# %% [markdown]
+# ## Does the map hold still?
+#
+# Add noise that nobody sees. The score hardly changes, so the map should hardly change. The largest change found,
+# relative to the map:
+#
+# $$\text{SENS} = \max_{\|y - x\|_\infty \le r} \frac{\|\Phi(y) - \Phi(x)\|}{\|\Phi(x)\|}
+# \qquad\text{(Yeh et al., definition 4.1)}$$
+#
+# By hand: a map (3, 4) has length 5. Two noisy pictures give (3, 5) and (0, 4), at distances 1 and 3. So SENS is
+# 3 / 5 = 0.6: the largest counts, not the mean.
 
 
+# %%
 def max_sensitivity(
     method: Callable,
     model: nn.Module,
@@ -164,6 +422,9 @@ def max_sensitivity(
     Returns:
         The largest |Phi(y) - Phi(x)| / |Phi(x)| found, >= 0, lower is better. NaN if the clean map is all zero.
 
+    Raises:
+        ValueError: as in deletion_curve, or samples below 1.
+
     Cost: samples + 1 maps. Source: Yeh et al. 2019, arXiv:1901.09392, definition 4.1.
     """
     check_counts(samples=samples)
@@ -178,3 +439,47 @@ def max_sensitivity(
         noise = radius * (2 * torch.rand(image.shape, generator=generator) - 1)
         moved.append((method(model, image + noise.to(image), target) - clean).norm() / clean.norm())
     return max(moved).item()
+    # END SOLUTION
+
+
+if __name__ == "__main__":
+    asked = ["vanilla_gradient", "gradient_times_input", "grad_cam", "guided_backpropagation", "edges", "centre",
+             "uniform", "random"]  # fmt: skip
+    rows = []
+    for name in asked:
+        one = [max_sensitivity(METHODS[name], model, image, target, samples=3)
+               for image, target in zip(images[:2].split(1), targets, strict=False)]  # fmt: skip
+        rows.append([name, *one])
+    print_table(["map", *lesson.names[:2]], rows)
+
+# %% [markdown]
+# TEXT-NUMBERS
+#
+# ## What the picture does not show
+#
+# - **Not whether the shares are wrong or the removal is.** The prediction is about a missing pixel. What the network
+#   gets is a grey one, with edges of its own.
+# - **Not which pixels interact.** No list of single shares can be right about A, about B, and about both together, if
+#   one of them is enough (the four pixels above).
+# - **Not whether a steady map is right.** A constant map scores 0 by max-sensitivity, the best there is. Edges score
+#   nearly as well.
+# - **Not the worst case.** Ten random disturbances are not the worst one. Someone who searches for it finds far more
+#   (lesson 09).
+#
+# ## Exercises
+#
+# **8.2 Sensitivity-n** (difficulty 2, 20 minutes, 4 points). Fill in the two lines. *First predict* the value for
+# `-attribution`, and for n = all pixels. *Then break it:* explain the probability instead of the logit. What happens to
+# the pictures the network is sure of?
+# *Hints:* one number for each subset on both sides · logits, not probabilities · over what does the correlation run?
+#
+# **8.4 Max-sensitivity** (difficulty 2, 15 minutes, 3 points). Fill in the loop. An early implementation divided the
+# running maximum by the norm in every round, and reported thousands. *First predict* the value for a map that is the
+# image itself. *Then extend it:* add noise to the *score* as well. Which changes more, the score or its map?
+# *Hints:* uniform in [-r, r] · new noise each time · one norm below, that of the clean map.
+#
+# ## Recap
+#
+# Do the numbers of a map predict anything, and do they hold still?
+#
+# TEXT-RECAP

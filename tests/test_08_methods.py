@@ -46,7 +46,8 @@ def test_methods_and_controls_by_name():
         "vanilla_gradient", "gradient_times_input", "smoothgrad", "integrated_gradients", "grad_cam",
         "guided_backpropagation", "guided_grad_cam", *CONTROLS,
     ]  # fmt: skip
-    assert {*SHARES, *COARSE} <= set(METHODS) - set(CONTROLS)
+    assert set(SHARES) <= set(METHODS) - set(CONTROLS)
+    assert set(COARSE) <= set(METHODS)
     for name in METHODS:
         assert set(matched_controls(name)) <= set(CONTROLS)
     assert matched_controls("grad_cam") == ("random_7x7", "edges_7x7")

@@ -1,0 +1,69 @@
+"""Exercise of the part on sanity checks, with its points."""
+
+import copy
+
+import pytest
+import torch
+from conftest import TinyConvNet, assert_tensor, unchanged
+from torch import Tensor, nn
+
+from course.probes import randomize
+
+IMAGE = torch.linspace(-2, 3, 3 * 9 * 11).sin().reshape(1, 3, 9, 11)
+TARGETS = (0, 2)
+
+
+def network() -> nn.Module:
+    """A TinyConvNet: stages fc, conv2, conv1."""
+    with torch.random.fork_rng():
+        torch.manual_seed(11)
+        return TinyConvNet().eval()
+
+
+def weights(model: nn.Module, images: Tensor, target: int) -> Tensor:
+    """A map that shows the sum of each stage's weights, in three rows, and the class."""
+    sums = [part.weight.sum() for part in (model.fc, model.conv2, model.conv1)]
+    map = torch.stack([*sums, torch.tensor(float(target))])[:, None].expand(4, images.shape[-1])
+    return map[None].detach().clone()
+
+
+def maps_of(lesson, model: nn.Module, target: int, seed: int) -> list[tuple[str, Tensor]]:
+    return list(lesson.randomized_maps(weights, model, IMAGE, target, torch.Generator().manual_seed(seed)))
+
+
+@pytest.mark.points(1, exercise="8.7")
+def test_stage_by_stage_from_the_logits_down(lesson):
+    """What was random stays random; what is below is as trained."""
+    model = network()
+    trained = weights(model, IMAGE, 1)[0]
+    found = maps_of(lesson, model, 1, 5)
+    assert [stage for stage, _ in found] == ["as trained", "fc", "conv2", "conv1"]
+    assert_tensor(found[0][1], trained)
+    for i, (_, map) in enumerate(found):
+        assert [bool(map[row, 0] != trained[row, 0]) for row in range(3)] == [row < i for row in range(3)]
+        if i > 1:
+            assert_tensor(map[: i - 1], found[i - 1][1][: i - 1])      # not drawn again
+
+
+@pytest.mark.points(1, exercise="8.7")
+def test_the_models_weights_stay(lesson):
+    model = network()
+    with unchanged(model, IMAGE):
+        found = maps_of(lesson, model, 1, 5)
+    assert_tensor(found[0][1], weights(model, IMAGE, 1)[0])
+    assert len({map[:3].sum().item() for _, map in found}) == 4        # and yet its copy forgets
+
+
+@pytest.mark.points(1, exercise="8.7")
+def test_weights_come_from_the_generator_and_the_class_from_the_caller(lesson):
+    for target, seed in zip(TARGETS, (3, 4), strict=True):
+        model, generator = network(), torch.Generator().manual_seed(seed)
+        damaged = copy.deepcopy(model)
+        expected = [weights(damaged, IMAGE, target)[0]]
+        for stage in ("fc", "conv2", "conv1"):
+            randomize(damaged.get_submodule(stage), generator)
+            expected.append(weights(damaged, IMAGE, target)[0])
+        found = [map for _, map in maps_of(lesson, model, target, seed)]
+        assert len(found) == 4
+        for mine, theirs in zip(found, expected, strict=True):
+            assert_tensor(mine, theirs)
