@@ -1,6 +1,7 @@
 """Lesson 03: SmoothGrad."""
 
 import captum.attr
+import numpy as np
 import pytest
 import torch
 from conftest import PixelFunction, assert_common_contract, assert_leaves_no_trace, relative_error
@@ -125,21 +126,73 @@ def test_the_target_is_the_clean_images_top_class(small_images):
     assert smoothgrad(model, grey, n_samples=5, noise_level=2.0).abs().max() == 0
 
 
-def test_convergence_by_hand():
-    first = {1: torch.tensor([3.0, 0.0]), 4: torch.tensor([2.0, 0.0])}
-    second = {1: torch.tensor([0.0, 4.0]), 4: torch.tensor([2.0, 1.0])}
-    distances = lesson.convergence(first, second)
-    length = (2.0**2 + 0.5**2) ** 0.5
-    assert distances == pytest.approx({1: 5 / length, 4: 1 / length})
+def test_signal_and_noise_by_hand():
+    """The product of the runs, and half their squared distance, each image on its own."""
+    first = torch.tensor([[3.0, 1.0, -1.0, 0.0], [1.0, 0.0, 0.0, 2.0]]).reshape(2, 1, 2, 2)
+    second = torch.tensor([[2.0, 3.0, 1.0, 5.0], [1.0, 0.0, 0.0, -2.0]]).reshape(2, 1, 2, 2)
+    signal, noise = lesson.signal_and_noise(first, second)
+    assert signal.tolist() == [6 + 3 - 1, 1 - 4]
+    assert noise.tolist() == [(1 + 4 + 4 + 25) / 2, 16 / 2]
 
 
-def test_roughness():
-    assert lesson.roughness(torch.ones(5, 5)) == 0
-    assert lesson.roughness(torch.zeros(5, 5)) == 0
-    checkers = torch.tensor([[1.0, 0.0], [0.0, 1.0]]).repeat(4, 4)
-    assert lesson.roughness(checkers) == pytest.approx(2.0)
-    noise = torch.randn(200, 200, generator=seeded())
-    assert lesson.roughness(noise) == pytest.approx(2**0.5, rel=0.02)
+def test_signal_and_noise_are_without_bias():
+    """Known map, known noise, 4,000 pairs of runs: right on average, where dividing by a run's own length is not."""
+    generator, pairs, sigma = seeded(), 4_000, 0.8
+    m = torch.linspace(-1, 1, 48, dtype=torch.float64).reshape(1, 3, 4, 4)
+    A, B = (m + sigma * torch.randn(pairs, 3, 4, 4, generator=generator, dtype=torch.float64) for _ in range(2))
+    signal, noise = lesson.signal_and_noise(A, B)
+    length, energy = m.square().sum().item(), 48 * sigma**2                                  # 16.7 and 30.7
+    for found, true in ((signal, length), (noise, energy)):
+        assert abs(found.mean().item() - true) < 4 * found.std().item() / pairs**0.5
+    assert A.square().sum(dim=(1, 2, 3)).mean().item() == pytest.approx(length + energy, rel=0.02)
+
+
+def test_signal_and_noise_of_real_runs_in_closed_form():
+    """The gradient 2 (x + sigma e) has the map 2x, and n samples leave 4 sigma^2 / n in each of the N values."""
+    images = torch.linspace(-1, 1, 30_000, dtype=torch.float64).reshape(1, 3, 100, 100)
+    for n in (1, 4, 16):
+        runs = (smoothgrad(SQUARE, images, 0, n_samples=n, generator=seeded(seed)) for seed in (0, 1))
+        signal, noise = lesson.signal_and_noise(*runs)
+        assert signal.item() == pytest.approx(4 * images.square().sum().item(), rel=0.03)
+        assert noise.item() == pytest.approx(4 * 0.3**2 / n * 30_000, rel=0.03)
+
+
+def test_vargrad_of_one_run_promises_the_noise_that_two_runs_find(tiny, small_images):
+    """sum of the variance / (n - 1), on average over many pairs of runs of a real (small) network."""
+    n, pairs = 3, 60
+    found, promised = torch.zeros(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
+    for seed in range(pairs):
+        runs = [smoothgrad(tiny, small_images, 1, n_samples=n, generator=seeded(2 * seed + k)) for k in (0, 1)]
+        spread = smoothgrad(tiny, small_images, 1, n_samples=n, statistic="variance", generator=seeded(2 * seed))
+        found += lesson.signal_and_noise(*runs)[1] / pairs
+        promised += spread.sum(dim=(1, 2, 3)) / (n - 1) / pairs
+    torch.testing.assert_close(found, promised, rtol=0.25, atol=0)
+
+
+def test_relative_error():
+    signal, noise = torch.tensor([4.0, 4.0, 0.0, -1.0]), torch.tensor([1.0, 16.0, 1.0, 1.0])
+    assert lesson.relative_error(signal, noise).tolist() == [0.5, 2.0, float("inf"), float("inf")]
+
+
+def test_samples_needed():
+    """A third of the error takes nine times the samples; rounded up."""
+    assert lesson.samples_needed(0.6, 10, 0.2) in (90, 91)                                   # 0.6 / 0.2 is not quite 3
+    assert lesson.samples_needed(1.039, 16, 0.1) == 1728
+    assert lesson.samples_needed(0.05, 16, 0.1) == 4
+
+
+def test_the_average_of_the_idea_keeps_a_constant_and_a_trend():
+    assert lesson.averaged(np.full(9, 3.0), 2).tolist() == pytest.approx([3.0] * 9)
+    line = lesson.averaged(np.arange(41.0), 2)
+    assert line[20] == pytest.approx(20)
+    rough = np.tile([1.0, -1.0], 20)
+    assert abs(lesson.averaged(rough, 3)[20]) < 0.01
+
+
+def test_a_curve_without_a_map_is_drawn_without_extrapolation():
+    figure = lesson.figure_errors({0.15: {1: 2.0, 4: 1.0}, 0.3: {1: float("inf"), 4: float("inf")}})
+    labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert labels == ["noise level 0.15, measured", "extrapolated: n = 400", "noise level 0.3, measured"]
 
 
 @pytest.mark.parametrize(

@@ -149,3 +149,47 @@ def test_counts_weigh_the_means(lesson, tiny, small_images):
                         generator=torch.Generator().manual_seed(1))  # fmt: skip
     assert sorted(count for count in found if count) == [20, 21]
     assert_tensor(found[21], samples.mean(dim=0, keepdim=True))
+
+
+def runs(seed: int, shape: tuple[int, ...] = (3, 3, 4, 5)) -> tuple[torch.Tensor, torch.Tensor]:
+    """Two maps that share something, in double precision."""
+    generator = torch.Generator().manual_seed(seed)
+    shared, *own = (torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(3))
+    return shared + own[0], shared + own[1]
+
+
+@pytest.mark.points(1, exercise="3.5")
+def test_signal_is_what_the_runs_have_in_common(lesson):
+    """The sum of their products, for each image; nothing of it is divided or rooted."""
+    first, second = runs(1)
+    signal, _ = lesson.signal_and_noise(first, second)
+    expected = torch.stack([sum(a * b for a, b in zip(x.flatten(), y.flatten(), strict=True))
+                            for x, y in zip(first, second, strict=True)])  # fmt: skip
+    assert_tensor(signal, expected)
+
+
+@pytest.mark.points(1, exercise="3.5")
+def test_noise_is_half_the_squared_distance(lesson):
+    first, second = runs(2)
+    _, noise = lesson.signal_and_noise(first, second)
+    assert_tensor(noise, (first - second).square().flatten(1).sum(dim=1) / 2)
+
+
+@pytest.mark.points(1, exercise="3.5")
+def test_signal_and_noise_are_right_on_average(lesson):
+    """2,000 pairs of runs of a known map with known noise, each pair an image of the batch."""
+    generator, m = torch.Generator().manual_seed(3), torch.linspace(-1, 2, 12, dtype=torch.float64).reshape(3, 2, 2)
+    first, second = (m + 0.7 * torch.randn(2_000, 3, 2, 2, generator=generator, dtype=torch.float64) for _ in range(2))
+    signal, noise = lesson.signal_and_noise(first, second)
+    for found, true in ((signal, m.square().sum().item()), (noise, 12 * 0.7**2)):
+        assert found.shape == (2_000,)
+        assert abs(found.mean().item() - true) < 4 * found.std().item() / 2_000**0.5
+
+
+@pytest.mark.points(1, exercise="3.6")
+def test_number_of_samples_for_an_error(lesson):
+    """The error falls as 1 / sqrt(n): rounded up to a whole sample."""
+    cases = {(1.039, 16, 0.1): 1728, (0.5, 7, 0.2): 44, (0.05, 16, 0.1): 4, (0.73, 32, 0.73): 32, (2.0, 1, 0.3): 45}
+    for (error, n, wanted), needed in cases.items():
+        found = lesson.samples_needed(error, n, wanted)
+        assert found == needed, f"from error {error} at n = {n} to {wanted}: {found} samples, should be {needed}"

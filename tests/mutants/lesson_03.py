@@ -4,6 +4,13 @@ RANGE = "images.amax(dim=(1, 2, 3)) - images.amin(dim=(1, 2, 3))"
 GRADIENTS = "gradients = vanilla_gradient(model, images[i] + sigma[i] * noise, int(target[i]))"
 
 WRONG = [
+    ("3.1", "nothing computed", "", "sigma = torch.zeros_like(images[:, 0, 0, 0])"),
+    ("3.2", "nothing computed", "", "pass"),
+    ("3.2", "the images added up", "", "total[i] += images[i] * len(noise)"),
+    ("3.3", "nothing computed", "", "return torch.zeros_like(images)"),
+    ("3.3", "the sum for each statistic", "", "return total"),
+    ("3.4", "nothing computed", "", "means[count] = torch.zeros_like(image)"),
+    ("3.4", "the image itself", "", "means[count] = image"),
     ("3.1", "divided by the range", "noise_level * (images.amax(dim=(1, 2, 3)) - images.amin(dim=(1, 2, 3)))",
      "noise_level / (images.amax(dim=(1, 2, 3)) - images.amin(dim=(1, 2, 3))).clamp(min=1e-12)"),
     ("3.1", "range of the whole batch", RANGE, "(images.max() - images.min()).expand(len(images))"),
@@ -51,9 +58,39 @@ WRONG = [
     ("3.4", "all anew with the same noise", "",
      "more = smoothgrad(model, image, target, n_samples=count, noise_level=noise_level,\n"
      "                  generator=torch.Generator().manual_seed(seed))\nmeans[count] = more"),
+    ("3.5", "nothing computed", "", "return torch.zeros(len(first)), torch.zeros(len(first))"),
+    ("3.5", "the runs themselves", "", "return first, second"),
+    ("3.5", "length of one run", "first * second", "first * first"),
+    ("3.5", "length of the mean", "(first * second)", "((first + second) / 2).square()"),
+    ("3.5", "whole batch at once", "(first * second).sum(dim=(1, 2, 3))",
+     "(first * second).sum().expand(len(first))"),
+    ("3.5", "noise of both runs", "(dim=(1, 2, 3)) / 2", "(dim=(1, 2, 3))"),
+    ("3.5", "noise of the mean", "(dim=(1, 2, 3)) / 2", "(dim=(1, 2, 3)) / 4"),
+    ("3.5", "lengths instead of squares", "(first - second).square().sum(dim=(1, 2, 3)) / 2",
+     "((first - second).square().sum(dim=(1, 2, 3)) / 2).sqrt()"),
+    ("3.5", "absolute products", "(first * second)", "(first * second).abs()"),
+    ("3.5", "never below zero", "(first * second).sum(dim=(1, 2, 3))",
+     "(first * second).clamp(min=0).sum(dim=(1, 2, 3))"),
+    ("3.5", "means instead of sums", "(first * second).sum", "(first * second).mean"),
+    ("3.5", "the other way round", "return signal, noise", "return noise, signal"),
+    ("3.6", "nothing computed", "", "return 0"),
+    ("3.6", "the samples there are", "", "return n_samples"),
+    ("3.6", "falls as 1 / n", "(error / wanted) ** 2", "(error / wanted)"),
+    ("3.6", "upside down", "(error / wanted)", "(wanted / error)"),
+    ("3.6", "further samples only", "math.ceil(n_samples * (error / wanted) ** 2)",
+     "math.ceil(n_samples * (error / wanted) ** 2) - n_samples"),
+    ("3.6", "rounded down", "math.ceil", "math.floor"),
+    ("3.6", "n forgotten", "n_samples * ", ""),
+    ("3.6", "difference instead of ratio", "(error / wanted)", "(error - wanted)"),
 ]  # fmt: skip
 
 RIGHT = [
+    ("3.5", "by einsum and norms", "", "signal = torch.einsum('bchw,bchw->b', first, second)\n"
+     "return signal, (first - second).flatten(1).norm(dim=1) ** 2 / 2"),
+    ("3.5", "noise as a rest", "", "signal = (first * second).flatten(1).sum(-1)\n"
+     "lengths = (first**2 + second**2).flatten(1).sum(-1) / 2\nreturn signal, lengths - signal"),
+    ("3.6", "by the squared errors", "math.ceil(n_samples * (error / wanted) ** 2)",
+     "-int(-(n_samples * error**2 / wanted**2) // 1)"),
     ("3.1", "flattened", RANGE, "images.flatten(1).max(dim=1).values - images.flatten(1).min(dim=1).values"),
     ("3.2", "copy by copy", "", "for z in noise:\n"
      "    gradient = vanilla_gradient(model, (images[i] + sigma[i] * z)[None], int(target[i]))[0]\n"
