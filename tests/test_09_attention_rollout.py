@@ -5,10 +5,11 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import assert_common_contract, assert_leaves_no_trace, hook_count, relative_error, unchanged
+from conftest import assert_common_contract, assert_leaves_no_trace, hook_count, relative_error, run_script, unchanged
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer, resnet18, vit_b_16
 
+import utils
 from advanced import attention_rollout as lesson
 from advanced.train_vit import held_out_scenes, load_vit, named_scenes, partly_random
 from course.probes import correlation
@@ -537,3 +538,20 @@ def test_class_names(trained):
     assert lesson.class_name(trained, 9) == "tiger sumatran"
     with torch.device("meta"):
         assert lesson.class_name(vit_b_16(weights=None), 88) == "macaw"
+
+
+@pytest.mark.slow
+def test_photographs_with_imagenets_transformer(tmp_path, capfd, monkeypatch):
+    """Without a download: random weights. Through the doorway, and with the class that was asked for."""
+    asked = []
+    monkeypatch.setattr(utils, "torchvision_network", lambda name: asked.append(name) or vit_b_16(weights=None))
+    options = ["--quick", "--model", "vit_b_16", "--image", "panda.jpg", "--target", "giant panda"]
+    assert run_script("09_advanced_techniques", *options, "--output-dir", str(tmp_path)) == 0
+    assert asked == ["vit_b_16"]
+    assert f"wrote {tmp_path / 'photographs.png'}" in capfd.readouterr().out
+
+
+def test_a_convolutional_network_has_no_rollout(tmp_path, capfd):
+    options = ["--quick", "--model", "squeezenet1_1", "--output-dir", str(tmp_path)]
+    assert run_script("advanced.attention_rollout", *options) == 1
+    assert "error: rollout needs a torchvision VisionTransformer such as vit_b_16" in capfd.readouterr().err
