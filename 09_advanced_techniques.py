@@ -54,7 +54,7 @@ ROADS = (                                                              # name, f
     ("LRP", 8, 0, "how is the score shared out?"),
     ("attention rollout", 2, 6, "what did the tokens take from where?"),
     ("your own network", 6, 8, "what does it end in?"),
-    ("fooled and biased", 0, 2, "would the map tell, if the picture or the training were rigged?"),
+    ("fooled and biased", 0, 2, "would the map tell, if picture or training were changed on purpose?"),
 )
 
 
@@ -70,7 +70,8 @@ def figure_idea() -> Figure:
         axis.annotate("", (end, -row), (begin, -row), arrowprops={"arrowstyle": "-|>", "lw": 4, "color": color})
         axis.plot([begin, begin], [-row, -0.35], ":", color=color, lw=1)
         axis.text(8.4, -row, name, va="center", color=color, weight="bold")
-        axis.text(min(begin, end) + 0.12, -row + 0.18, question, color=color, fontsize=9)
+        axis.text(min(begin, end) + 0.12, -row + 0.18, question, color=color, fontsize=9,
+                  bbox={"fc": "white", "ec": "none", "pad": 1})  # fmt: skip
     axis.set(xlim=(-0.8, 11.2), ylim=(-4.5, 0.6))
     axis.set_axis_off()
     return figure

@@ -60,7 +60,8 @@ QUESTIONS = (
     ("Is it a transformer\nwith a class token?", "yes", "attention rollout, gradient rollout", "tab:green"),
     ("Does it end in pooling\nand one linear layer?", "yes", "CAM, exactly", "tab:green"),
     ("Is there a last\nconvolutional layer?", "yes", "Grad-CAM", "tab:green"),
-    ("Is every ReLU a module?", "yes", "guided backpropagation, LRP", "tab:green"),
+    ("Only convolutions, linear\nlayers, ReLU and pooling?", "yes",
+     "LRP; guided backpropagation\nif each ReLU is a module", "tab:green"),
 )
 
 
