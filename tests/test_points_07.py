@@ -1,8 +1,5 @@
 """Exercises of lesson 07, with their points."""
 
-import itertools
-import threading
-
 import pytest
 import torch
 from conftest import assert_tensor, unchanged
@@ -40,93 +37,68 @@ def test_guided_grad_cam_of_no_evidence_is_zero(lesson, tiny, small_images):
     assert_tensor(found, torch.zeros_like(small_images))
 
 
-@pytest.mark.points(1, exercise="7.2")
-def test_write_is_seen_when_complete(lesson, tmp_path):
-    """While fill runs, the old content stands; afterwards the new one, and nothing else."""
-    file, seen = tmp_path / "map.npz", []
-    file.write_bytes(b"old")
-
-    def fill(stream) -> None:
-        stream.write(b"new")
-        stream.flush()
-        seen.append(file.read_bytes())
-
-    lesson.write(file, fill)
-    assert seen == [b"old"]
-    assert file.read_bytes() == b"new"
-    assert [path.name for path in tmp_path.iterdir()] == ["map.npz"]
-    lesson.write(tmp_path / "new" / "map.npz", fill=lambda stream: stream.write(b"first"))
-    assert (tmp_path / "new" / "map.npz").read_bytes() == b"first"
+FIRST = torch.tensor([[[1.0, 3.0, 0.0], [4.0, 0.0, 2.0]], [[0.0, 0.5, 0.5], [0.0, 0.0, 1.0]]])
+SECOND = torch.tensor([[[2.0, 0.0, 2.0], [0.0, 0.0, 0.0]], [[8.0, 4.0, 0.0], [0.0, 4.0, 0.0]]])
 
 
 @pytest.mark.points(1, exercise="7.2")
-def test_write_leaves_nothing_behind_when_fill_raises(lesson, tmp_path):
-    def fill(stream) -> None:
-        stream.write(b"half")
-        raise KeyboardInterrupt
-
-    (tmp_path / "kept.png").write_bytes(b"old")
-    for name in ("kept.png", "absent.png"):
-        with pytest.raises(KeyboardInterrupt):
-            lesson.write(tmp_path / name, fill)
-    assert [path.name for path in tmp_path.iterdir()] == ["kept.png"]
-    assert (tmp_path / "kept.png").read_bytes() == b"old"
+def test_contrast_is_the_difference_of_shares(lesson):
+    """The sums are 10 and 4 for the first picture, 2 and 16 for the second."""
+    before = FIRST.clone(), SECOND.clone()
+    expected = torch.stack([FIRST[0] / 10 - SECOND[0] / 4, FIRST[1] / 2 - SECOND[1] / 16])
+    assert_tensor(lesson.class_contrast(FIRST, SECOND), expected)
+    assert_tensor(lesson.class_contrast(SECOND, FIRST), -expected)
+    assert torch.equal(FIRST, before[0])
+    assert torch.equal(SECOND, before[1])
 
 
 @pytest.mark.points(1, exercise="7.2")
-def test_two_threads_do_not_share_a_file(lesson, tmp_path):
-    """Both are inside `fill` at the same time, writing different bytes under the same final name."""
-    inside, errors = threading.Barrier(2, timeout=5), []
+def test_contrast_does_not_see_the_strength(lesson):
+    """A map ten times stronger is the same map; the whole adds up to 0, the positive part to what has moved."""
+    found = lesson.class_contrast(FIRST, SECOND)
+    assert_tensor(lesson.class_contrast(10 * FIRST, SECOND / 7), found)
+    assert_tensor(found.sum(dim=(1, 2)), torch.zeros(2), atol=1e-6, rtol=0)
+    assert_tensor(lesson.moved(FIRST, SECOND), torch.tensor([0.9, 0.75]))
+    assert_tensor(lesson.class_contrast(3 * FIRST, FIRST), torch.zeros_like(FIRST), atol=1e-6, rtol=0)
 
-    def run(letter: bytes) -> None:
-        def fill(stream) -> None:
-            stream.write(letter * 1000)
-            stream.flush()
-            inside.wait()
-            stream.write(letter * 1000)
 
-        try:
-            lesson.write(tmp_path / "map.npz", fill)
-        except Exception as error:
-            errors.append(error)
+@pytest.mark.points(1, exercise="7.2")
+def test_contrast_with_an_empty_map_is_no_nan(lesson):
+    half = torch.stack([FIRST[0], torch.zeros(2, 3)])
+    expected = torch.stack([FIRST[0] / 10 - SECOND[0] / 4, -SECOND[1] / 16])
+    assert_tensor(lesson.class_contrast(half, SECOND), expected)
+    assert_tensor(lesson.class_contrast(SECOND, half), -expected)
+    assert_tensor(lesson.class_contrast(1e-12 * FIRST, SECOND), lesson.class_contrast(FIRST, SECOND))
 
-    threads = [threading.Thread(target=run, args=(letter,), daemon=True) for letter in (b"a", b"b")]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(8)
-    if errors:
-        raise errors[0]
-    assert (tmp_path / "map.npz").read_bytes() in (b"a" * 2000, b"b" * 2000)
-    assert [path.name for path in tmp_path.iterdir()] == ["map.npz"]
+
+def factors(model, images, target, **options):
+    """Guided backpropagation (B, 3, H, W), and Grad-CAM (B, 1, H, W)."""
+    lines = import_lesson("06_guided_backpropagation").guided_backpropagation(model, images, target)
+    return lines, import_lesson("05_gradcam").grad_cam(model, images, target, **options)[:, None]
 
 
 @pytest.mark.points(1, exercise="7.3")
-def test_in_step_gives_pairs(lesson):
-    assert list(lesson.in_step([1, 2, 3], "abc")) == [(1, "a"), (2, "b"), (3, "c")]
-    assert list(lesson.in_step([None, 0], (value for value in (0, None)))) == [(None, 0), (0, None)]
-    assert list(lesson.in_step([], [])) == []
+def test_the_lines_are_exchanged_first(lesson, tiny, small_images):
+    (_, place), (lines, _) = factors(tiny, small_images, [0, 1, 2]), factors(tiny, small_images, [2, 2, 1])
+    found = lesson.with_one_exchanged(tiny, small_images, [0, 1, 2], [2, 2, 1])
+    assert len(found) == 2
+    assert_tensor(found[0], lines * place)
 
 
 @pytest.mark.points(1, exercise="7.3")
-def test_in_step_refuses_different_lengths(lesson):
-    for items, targets in (([1, 2], [1]), ([1], [1, 2]), ([], [None]), ([None], []), ([1, 2, None], [1, 2])):
-        with pytest.raises(ValueError, match="target"):
-            list(lesson.in_step(items, targets))
+def test_the_place_is_exchanged_second(lesson, tiny, small_images):
+    (lines, _), (_, place) = factors(tiny, small_images, [0, 1, 2]), factors(tiny, small_images, [2, 2, 1])
+    with unchanged(tiny, small_images):
+        found = lesson.with_one_exchanged(tiny, small_images, [0, 1, 2], [2, 2, 1])
+    assert_tensor(found[1], lines * place)
 
 
 @pytest.mark.points(1, exercise="7.3")
-def test_in_step_is_lazy(lesson):
-    """Ten thousand pictures are not read before the first is explained, nor endless ones."""
-    taken = []
-
-    def pictures():
-        for i in itertools.count():
-            taken.append(i)
-            yield i
-
-    pairs = lesson.in_step(pictures(), itertools.repeat(7))
-    assert [next(pairs), next(pairs)] == [(0, 7), (1, 7)]
-    assert len(taken) <= 3
-    pairs = lesson.in_step([torch.zeros(2), torch.ones(2)], [torch.tensor(1), torch.tensor(2)])
-    assert [int(target) for _, target in pairs] == [1, 2]
+def test_the_layer_and_the_top_class_are_passed_on(lesson, tiny, small_images):
+    with torch.no_grad():
+        top = tiny(small_images).argmax(dim=1).tolist()
+    lines, place = factors(tiny, small_images, top, layer="conv1")
+    lines_of_1, place_of_1 = factors(tiny, small_images, 1, layer="conv1")
+    found = lesson.with_one_exchanged(tiny, small_images, None, 1, layer="conv1")
+    assert_tensor(found[0], lines_of_1 * place)
+    assert_tensor(found[1], lines * place_of_1)
