@@ -264,12 +264,11 @@ def visualize_saliency(
 
 def import_lesson(name: str) -> ModuleType:
     """A lesson as a module: import_lesson("05_gradcam"). (Python's import takes no name that starts with a digit.)"""
-    file = PROJECT_ROOT / f"{name}.py"
-    if not file.exists():
-        lessons = sorted(path.stem for path in PROJECT_ROOT.glob("[0-9][0-9]_*.py"))
-        raise ValueError(f"there is no lesson {name!r}; there are {', '.join(lessons)}")
-    key = f"lesson_{name}"
+    file, key = PROJECT_ROOT / f"{name}.py", f"lesson_{name}"
     if key not in sys.modules:
+        if not file.exists():
+            lessons = sorted(path.stem for path in PROJECT_ROOT.glob("[0-9][0-9]_*.py"))
+            raise ValueError(f"there is no lesson {name!r}; there are {', '.join(lessons)}")
         spec = importlib.util.spec_from_file_location(key, file)
         module = importlib.util.module_from_spec(spec)
         sys.modules[key] = module  # before it runs: dataclasses look their module up there
