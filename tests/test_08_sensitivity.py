@@ -1,4 +1,4 @@
-"""Sensitivity-n, infidelity, max-sensitivity: do the numbers of a map predict anything, and do they hold still?"""
+"""Sensitivity-n and infidelity: do the numbers of a map predict what a removal costs?"""
 
 import math
 from itertools import combinations
@@ -10,8 +10,8 @@ from conftest import TinyConvNet, unchanged
 from torch import Tensor, nn
 
 from evaluation import sensitivity as part
-from evaluation.methods import METHODS, uniform_map
-from utils import channel_reduce, import_lesson
+from evaluation import steadiness
+from utils import import_lesson
 
 vanilla_gradient = import_lesson("01_vanilla_gradient_saliency").vanilla_gradient
 
@@ -233,73 +233,10 @@ def test_infidelity_as_captum_has_it(net, photo):
     assert ours == pytest.approx(theirs, rel=1e-3)
 
 
-# Max-sensitivity
-
-
-def test_max_sensitivity_of_a_constant_explainer_is_zero(net, photo):
-    assert part.max_sensitivity(uniform_map, net, photo, 0) == 0
-    assert part.max_sensitivity(METHODS["vanilla_gradient"], net, photo, 0, radius=0) == 0
-    assert math.isnan(part.max_sensitivity(lambda _m, x, _t: 0 * x[:, 0], net, photo, 0))
-
-
-def test_max_sensitivity_by_loops(net, photo):
-    def method(model: nn.Module, images: Tensor, target: int) -> Tensor:
-        return channel_reduce(images**2, "sum")
-
-    generator, clean, found = seeded(6), (photo**2).sum(dim=1), []
-    for _ in range(5):
-        noise = 0.3 * (2 * torch.rand(photo.shape, generator=generator) - 1)
-        found.append((((photo + noise) ** 2).sum(dim=1) - clean).norm() / clean.norm())
-    value = part.max_sensitivity(method, net, photo, 0, radius=0.3, samples=5, generator=seeded(6))
-    assert value == pytest.approx(max(found).item(), rel=1e-5)
-    assert value > min(found)
-
-
-def test_the_vector_of_the_text(photo):
-    """(3, 4), then (3, 5) and (0, 4): the largest distance over the length, 3 / 5."""
-    maps = iter([[3.0, 4.0], [3.0, 5.0], [0.0, 4.0]])
-    found = part.max_sensitivity(lambda *_: torch.tensor([[next(maps)]]), Sum(torch.ones(3, 6, 8)), photo, 1, samples=2)
-    assert found == pytest.approx(0.6)
-
-
-def test_max_sensitivity_as_captum_has_it(net, photo):
-    """The same noise, handed to both."""
-    metrics = pytest.importorskip("captum.metrics")
-    generator = seeded(6)
-    noise = iter([0.1 * (2 * torch.rand(photo.shape, generator=generator) - 1) for _ in range(8)])
-
-    def explain(inputs: Tensor | tuple[Tensor]) -> Tensor | tuple[Tensor]:
-        if isinstance(inputs, tuple):                                  # only the clean image comes in a tuple
-            return (vanilla_gradient(net, inputs[0], 1),)
-        return vanilla_gradient(net, inputs, 1)
-
-    def disturb(inputs: Tensor) -> Tensor:
-        return inputs + torch.cat([next(noise) for _ in inputs])
-
-    theirs = metrics.sensitivity_max(explain, photo, disturb, n_perturb_samples=8, norm_ord="fro").item()
-    ours = part.max_sensitivity(vanilla_gradient, net, photo, 1, radius=0.1, samples=8, generator=seeded(6))
-    assert ours == pytest.approx(theirs, rel=1e-4)
-
-
-def test_max_sensitivity_keeps_the_clean_class(photo):
-    """The class of the clean image, also where noise changes the answer; and noise stays within its radius."""
-    seen = []
-
-    def spy(_model, images: Tensor, target: int) -> Tensor:
-        seen.append((target, (images - photo).abs().max().item()))
-        return images[:, 0]
-
-    model = Sum(torch.full((3, 6, 8), 1e-3 * photo.sum().sign().item()))
-    part.max_sensitivity(spy, model, photo, radius=2.0, samples=20)
-    assert {target for target, _ in seen} == {1}
-    assert 1.9 < max(distance for _, distance in seen) <= 2.0
-
-
 @pytest.mark.parametrize("score", [
     lambda model, image: part.sensitivity_n(model, image, image[0], n=4, samples=3),
     lambda model, image: part.infidelity(model, image, image[0], samples=3),
     lambda model, image: part.infidelity(model, image, image[0], samples=3, perturb="squares"),
-    lambda model, image: part.max_sensitivity(vanilla_gradient, model, image, samples=3),
 ])  # fmt: skip
 def test_scores_leave_no_trace_and_take_one_image(score, net, photo):
     with unchanged(net, photo):
@@ -310,3 +247,8 @@ def test_scores_leave_no_trace_and_take_one_image(score, net, photo):
     net.fc.train()
     with pytest.raises(ValueError, match=r"eval\(\)"):
         score(net, photo)
+
+
+def test_max_sensitivity_can_be_had_from_here():
+    """It moved into a part of its own."""
+    assert part.max_sensitivity is steadiness.max_sensitivity
