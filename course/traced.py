@@ -1,4 +1,4 @@
-"""What a network consists of, as torch.fx lists it: layers in the order in which they run, operations without a rule."""
+"""What a network consists of, as torch.fx lists it: its layers in the order in which they run, and other operations."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ INPUT = torch.tensor([[1.0, 2.0, 1.0]], dtype=torch.float64)
 
 @pytest.mark.points(1, exercise="9.1")
 def test_epsilon(lesson):
-    """z = 4, -4, 0: a quarter of the root mean square is sqrt(32 / 3) / 4; ten times the image, ten times the epsilon."""
+    """z = 4, -4, 0: root mean square sqrt(32 / 3). Ten times the image, ten times the epsilon."""
     p, epsilon = lesson.epsilon_rule(LAYER, INPUT), (32 / 3) ** 0.5 / 4
     expected = torch.tensor([[4 + epsilon, -4 - epsilon, epsilon]], dtype=torch.float64)
     assert_tensor(p, expected, rtol=0, atol=1e-6)
