@@ -327,7 +327,8 @@ def open_gates(method: Callable, model: nn.Module, images: Tensor, target: Targe
             lambda R: found.append(torch.stack([(R < 0).sum(), (R[off] != 0).sum(), (R != 0).sum()]))
         )
 
-    handles = [part.register_forward_pre_hook(watch) for part in model.modules() if isinstance(part, nn.ReLU | nn.ReLU6)]
+    relus = [part for part in model.modules() if isinstance(part, nn.ReLU | nn.ReLU6)]
+    handles = [relu.register_forward_pre_hook(watch) for relu in relus]
     try:
         method(model, images, target)
     finally:
@@ -359,11 +360,13 @@ if __name__ == "__main__":
     shown = map_grid(some, columns | {"edges of the photo": edges[:3]}, titles=lesson.titles, notes=notes,
                      heading="Three backward rules, max |.| over channels")  # fmt: skip
     lesson.show(shown, "maps")
+    alike = {name: correlation(*maps[:2]) for name, maps in (columns | {"edges": edges}).items() if len(maps) > 1}
+    print("r of the first photo's map with the second's:", ", ".join(f"{name} {r:.2f}" for name, r in alike.items()))
 
 # %% [markdown]
-# So guided backpropagation is more than an edge filter: it leaves out most of the background. The deconvnet draws
-# almost the same pattern for every photograph. It ignores which units were on, so the photograph has a say only in
-# where max-pooling finds its maxima, one layer of ResNet-50.
+# So guided backpropagation is more than an edge filter: it leaves out most of the background. The deconvnet draws much
+# the same pattern for every photograph (0.29 for dog and macaw with ResNet-50, where their edges have -0.02). It
+# ignores which units were on, so the photograph has a say only in where max-pooling finds its maxima, in one layer.
 #
 # ## Does it depend on the class?
 #
