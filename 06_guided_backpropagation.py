@@ -361,7 +361,7 @@ if __name__ == "__main__":
                      heading="Three backward rules, max |.| over channels")  # fmt: skip
     lesson.show(shown, "maps")
     alike = {name: correlation(*maps[:2]) for name, maps in (columns | {"edges": edges}).items() if len(maps) > 1}
-    print("r of the first photo's map with the second's:", ", ".join(f"{name} {r:.2f}" for name, r in alike.items()))
+    print("r of the first two photos' maps:", ", ".join(f"{name} {r:.2f}" for name, r in alike.items()))
 
 # %% [markdown]
 # So guided backpropagation is more than an edge filter: it leaves out most of the background. The deconvnet draws much
