@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -73,9 +74,9 @@ def counterfactual_scene(
         sides: smallest and largest longer side of an animal, in pixels.
 
     Returns:
-        image (1, 3, size, size), normalised, ready for the network; the same picture without the animals, equal to it
-        everywhere else; masks (N, size, size), bool, of the visible pixels; classes, their ImageNet classes, in the
-        order of `objects`.
+        image (1, 3, size, size), normalised, ready for the network; the same picture without the animals, which differs
+        only at them and their soft edges; masks (N, size, size), bool, of the visible pixels; classes, their ImageNet
+        classes, in the order of `objects`.
 
     Raises:
         ValueError: an unknown name, or no room for so many.
@@ -153,6 +154,13 @@ def found_scenes(
     return kept, tried
 
 
+def boxed_class(file: Path) -> int | None:
+    """The annotated class of one of the course's own photographs; None for other files, or where there is none."""
+    ours = not file.exists() or file.resolve().parent == DATA_DIR      # a bare name is looked up in data/
+    annotations = json.loads((DATA_DIR / "annotations.json").read_text())
+    return annotations.get(file.name, {}).get("class") if ours else None
+
+
 def box_masks(name: str, size: int = 224) -> Tensor:
     """Hand-drawn boxes of a photograph of data/, cropped as preprocess_image does: (N, size, size) masks."""
     entry, masks = json.loads((DATA_DIR / "annotations.json").read_text())[name], []
@@ -161,3 +169,10 @@ def box_masks(name: str, size: int = 224) -> Tensor:
         drawn[y0:y1, x0:x1] = 255
         masks.append(np.asarray(crop_picture(Image.fromarray(drawn), size))[..., 0] > 127)
     return torch.from_numpy(np.stack(masks))
+
+
+def load_human_map(path: Path, size: int = 224) -> Tensor:
+    """A grey picture or a .npy array (H, W), of the whole photo -> (size, size), cropped as preprocess_image does."""
+    array = path.suffix == ".npy"
+    image = Image.fromarray(np.load(path).astype(np.float32)) if array else load_image(path)
+    return torch.from_numpy(np.array(crop_picture(image, size).convert("F"))) / 255
