@@ -156,7 +156,7 @@ def estimate(values: Sequence[float]) -> Estimate:
         return Estimate(mean, -np.inf, np.inf, n)
     if np.ptp(values) == 0:
         return Estimate(mean, mean, mean, n)
-    drawn = scipy_bootstrap((values,), np.mean, n_resamples=9999, method="BCa", rng=np.random.default_rng(0))
+    drawn = scipy_bootstrap((values,), np.mean, n_resamples=9999, method="BCa", random_state=np.random.default_rng(0))
     return Estimate(mean, *map(float, drawn.confidence_interval), n)
 
 
@@ -178,7 +178,7 @@ def coin_p(differences: Sequence[float]) -> float:
     if not differences.any():
         return 1.0
     test = permutation_test((differences,), np.mean, permutation_type="samples", n_resamples=9999,
-                            rng=np.random.default_rng(0))  # fmt: skip
+                            random_state=np.random.default_rng(0))  # fmt: skip
     return float(test.pvalue)
 
 
@@ -304,7 +304,7 @@ def coverage(numbers: np.ndarray, true_mean: float) -> dict[str, float]:
     intervals = {}
     for method in ("percentile", "BCa"):
         drawn = scipy_bootstrap((numbers,), np.mean, axis=-1, n_resamples=999, method=method, batch=50,
-                                rng=np.random.default_rng(0))  # fmt: skip
+                                random_state=np.random.default_rng(0))  # fmt: skip
         intervals[method] = drawn.confidence_interval
     intervals["Student's t"] = ttest_1samp(numbers, 0, axis=-1).confidence_interval()
     return {name: float(((low <= true_mean) & (true_mean <= high)).mean()) for name, (low, high) in intervals.items()}
