@@ -88,13 +88,13 @@ def test_each_image_has_its_own_path_and_class(lesson, tiny, small_images):
 @pytest.mark.points(1, exercise="4.2")
 def test_shares_add_up_and_baseline_swaps(lesson, tiny, small_images):
     other = small_images.roll(1, 0)
-    found = lesson.integrated_gradients(tiny, small_images, 2, baseline=other, n_steps=1000, rule="midpoint",
-                                        batch_size=500)  # fmt: skip
+    found = lesson.integrated_gradients(tiny, small_images, 2, baseline=other, n_steps=300, rule="midpoint",
+                                        batch_size=150)  # fmt: skip
     with torch.no_grad():
         difference = (tiny(small_images) - tiny(other))[:, 2]
     torch.testing.assert_close(found.sum(dim=(1, 2, 3)), difference, rtol=0.01, atol=1e-3)
-    back = lesson.integrated_gradients(tiny, other, 2, baseline=small_images, n_steps=1000, rule="midpoint",
-                                       batch_size=500)  # fmt: skip
+    back = lesson.integrated_gradients(tiny, other, 2, baseline=small_images, n_steps=300, rule="midpoint",
+                                       batch_size=150)  # fmt: skip
     assert_tensor(back, -found, rtol=1e-6, atol=1e-9)
 
 
