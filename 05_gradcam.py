@@ -398,6 +398,53 @@ if __name__ == "__main__":
     lesson.show(shown, "relu")
 
 # %% [markdown]
+# ## How stable is a map?
+#
+# Grad-CAM is said to be more robust than the gradient. We add noise of 5 % of the value range, or we move the picture
+# by four pixels and the map back, and correlate with the undisturbed map. But a map of 7 x 7 has little that could
+# move. So the control is the gradient's map made *just as coarse*. Two more references: the map of the next
+# photograph, and a network with random weights, which knows nothing.
+
+
+# %%
+def gradient_map(model: nn.Module, images: Tensor, target: Target = None) -> Tensor:
+    """Lesson 01's map, (B, H, W)."""
+    return channel_reduce(vanilla_gradient(model, images, target))
+
+
+def coarse(maps: Tensor, cells: int = 7) -> Tensor:
+    """Maps (B, H, W) as coarse as Grad-CAM's: the mean over each of cells x cells tiles, enlarged in the same way."""
+    # BEGIN SOLUTION 5.5
+    return upsample(F.adaptive_avg_pool2d(maps, cells), maps.shape[-2:])
+    # END SOLUTION
+
+
+def stability(
+    method: MapFunction, model: nn.Module, images: Tensor, target: Tensor, seed: int, pixels: int = 4
+) -> list[float]:
+    """Mean correlation of a picture's map with its map under noise, under a shift, and with the next picture's."""
+    plain, noisy = method(model, images, target), method(model, with_noise(images, 0.05, seed), target)
+    moved = method(model, images.roll((pixels, pixels), dims=(2, 3)), target).roll((-pixels, -pixels), dims=(1, 2))
+    inside = (..., slice(pixels, -pixels), slice(pixels, -pixels))     # what rolled over the edge does not count
+    pairs = (plain, noisy), (plain[inside], moved[inside]), (plain, plain.roll(1, dims=0))
+    return [sum(correlation(*pair) for pair in zip(*both, strict=True)) / len(images) for both in pairs]
+
+
+if __name__ == "__main__":
+    compared = {
+        "Grad-CAM before the ReLU": (lambda m, x, c: grad_cam(m, x, c, relu=False), model),
+        "gradient": (gradient_map, model),
+        "gradient, as coarse": (lambda m, x, c: coarse(gradient_map(m, x, c)), model),
+        "Grad-CAM, random weights": (lambda m, x, c: grad_cam(m, x, c, relu=False), networks["random weights"]),
+    }
+    rows = [[name, *stability(*pair, images, targets, lesson.seed)] for name, pair in compared.items()]
+    print_table([f"r with its own map, mean of {len(images)}", "5 % noise", "4 px shift", "next picture"], rows)
+
+# %% [markdown]
+# Grad-CAM keeps more than the gradient, as is said. But most of its lead is coarseness: the coarse gradient makes up
+# three quarters of it under noise, and nine tenths under the shift. And the network that knows nothing has the most
+# stable maps of all. Stability is good to have. It is no sign that a map explains anything.
+#
 # ## Where does a cell look?
 #
 # To enlarge a map, `upsample` takes its cells for tiles: of 7 tiles on 224 pixels, the first has its centre at pixel
@@ -433,11 +480,6 @@ def flip_shift(method: MapFunction, model: nn.Module, images: Tensor, target: Te
     # END SOLUTION
 
 
-def gradient_map(model: nn.Module, images: Tensor, target: Target = None) -> Tensor:
-    """Lesson 01's map, (B, H, W)."""
-    return channel_reduce(vanilla_gradient(model, images, target))
-
-
 if __name__ == "__main__":
     tests = {f"Grad-CAM,\n{name}": (grad_cam, network) for name, network in list(networks.items())[:2]}
     tests["gradient,\n" + lesson.model_name] = gradient_map, model
@@ -447,56 +489,14 @@ if __name__ == "__main__":
 # %% [markdown]
 # ResNet-50's maps lie some ten pixels too far to the right: 5 to 13 on the 19 photographs of `data/`, 10.1 in the mean.
 # As its strides are the same in both directions, they lie too far down as well. It is less than 15.5: what a cell
-# really uses is not the middle of what it could see. SqueezeNet, whose cells lie nearly as its tiles do, has 3.2 in the
-# mean. Other libraries enlarge in the same way, so their maps are displaced alike.
+# really uses is not the middle of what it could see. SqueezeNet's cells lie evenly about the picture's
+# middle; its maps have 3.2 in the mean. Other libraries enlarge in the same way, so their maps are displaced alike.
 #
 # Does it matter? `python tests/benchmark.py --alignment` plants animals in 300 pictures and reads cell $i$ at pixel
 # $32 i + 8$ instead. The share of the map on the animal grows from 32.4 % to 33.0 %: by 0.8 points for the mean animal,
 # 95 % interval 0.2 to 1.4. The map's single highest point lies on the animal in 84 % instead of 72 %: 12 points more,
 # interval 6 to 18. So a map to look at may stay as it is. Who needs one point should take the cells
 # (`upsample=False`), and measure the network's displacement first.
-#
-# ## How stable is a map?
-#
-# Grad-CAM is said to be more robust than the gradient. We add noise of 5 % of the value range, or we move the picture
-# by four pixels and the map back, and correlate with the undisturbed map. But a map of 7 x 7 has little that could
-# move. So the control is the gradient's map made *just as coarse*. Two more references: the map of the next
-# photograph, and a network with random weights, which knows nothing.
-
-
-# %%
-def coarse(maps: Tensor, cells: int = 7) -> Tensor:
-    """Maps (B, H, W) as coarse as Grad-CAM's: the mean over each of cells x cells tiles, enlarged in the same way."""
-    # BEGIN SOLUTION 5.5
-    return upsample(F.adaptive_avg_pool2d(maps, cells), maps.shape[-2:])
-    # END SOLUTION
-
-
-def stability(
-    method: MapFunction, model: nn.Module, images: Tensor, target: Tensor, seed: int, pixels: int = 4
-) -> list[float]:
-    """Mean correlation of a picture's map with its map under noise, under a shift, and with the next picture's."""
-    plain, noisy = method(model, images, target), method(model, with_noise(images, 0.05, seed), target)
-    moved = method(model, images.roll((pixels, pixels), dims=(2, 3)), target).roll((-pixels, -pixels), dims=(1, 2))
-    inside = (..., slice(pixels, -pixels), slice(pixels, -pixels))     # what rolled over the edge does not count
-    pairs = (plain, noisy), (plain[inside], moved[inside]), (plain, plain.roll(1, dims=0))
-    return [sum(correlation(*pair) for pair in zip(*both, strict=True)) / len(images) for both in pairs]
-
-
-if __name__ == "__main__":
-    compared = {
-        "Grad-CAM before the ReLU": (lambda m, x, c: grad_cam(m, x, c, relu=False), model),
-        "gradient": (gradient_map, model),
-        "gradient, as coarse": (lambda m, x, c: coarse(gradient_map(m, x, c)), model),
-        "Grad-CAM, random weights": (lambda m, x, c: grad_cam(m, x, c, relu=False), networks["random weights"]),
-    }
-    rows = [[name, *stability(*pair, images, targets, lesson.seed)] for name, pair in compared.items()]
-    print_table([f"r with its own map, mean of {len(images)}", "5 % noise", "4 px shift", "next picture"], rows)
-
-# %% [markdown]
-# Grad-CAM keeps more than the gradient, as is said. But most of its lead is coarseness: the coarse gradient makes up
-# three quarters of it under noise, and nine tenths under the shift. And the network that knows nothing has the most
-# stable maps of all. Stability is good to have. It is no sign that a map explains anything.
 #
 # ## Does a map know whether the answer is right?
 #
@@ -544,7 +544,9 @@ if __name__ == "__main__":
 # classes shows. *Hints:* row c of the linear layer · one row per image.
 #
 # **5.3 Without the mean** (difficulty 2, 10 minutes, 3 points). Fill in HiResCAM and LayerCAM. *First predict* on which
-# networks they equal Grad-CAM. *Hints:* where is the gradient constant? · which ReLU stands inside the sum?
+# networks they equal Grad-CAM. *Hints:* where is the gradient constant? · which ReLU stands inside the sum? *Then* sum
+# A times dA over everything, layer by layer. At layer4 that is the score without the last bias. Does it grow steadily
+# up to there? Why does SqueezeNet do otherwise? (The biases above a layer carry the rest.)
 #
 # **5.4 Grad-CAM++** (difficulty 3, 20 minutes, 3 points). On paper, cancel $g^2$ in the formula above, for $g > 0$.
 # Fill in what is left. What happens where $g = 0$, in the formula and in yours?
@@ -557,10 +559,6 @@ if __name__ == "__main__":
 # **5.6 The mirror test** (difficulty 3, 25 minutes, 3 points). Fill in `flip_shift`. *First predict* its value for the
 # gradient. Then try layer3. *Hints:* move one map against the other, and leave out the columns that have no partner ·
 # which sign means "too far to the right"? · half the way.
-#
-# **5.7 What the layers carry** (difficulty 2, 10 minutes, no code to submit). For each layer, sum A times dA over
-# everything. At layer4 that is the score without the last bias. Predict whether it grows steadily from layer1 on, for
-# ResNet-50 and for SqueezeNet, and look. What makes the difference? *Hint:* biases above the layer carry the rest.
 #
 # ## Recap
 #
