@@ -1,8 +1,30 @@
-"""Maps that are fooled, networks that are biased."""
+# %% [markdown]
+# # Fooled and biased: can a map be moved, and can it find what a network should not use?
+#
+# Two experiments on trust. In the first one an attacker changes a photograph so little that nobody sees it: the answer
+# stays, the map moves. In the second one a network has learnt a shortcut, a small coloured tag, and we ask whether the
+# map tells us. A map can look convincing in both, and be of no use. What helps is a control.
+#
+# **After this part you can**
+#
+# 1. move a Grad-CAM map, and a guided backpropagation map, to a corner of your choice;
+# 2. say how often that works, and that noise of the same size does not do it;
+# 3. test a suspected shortcut with a control network, and report the difference with its interval;
+# 4. tell a map's claim from a cause, by an intervention.
+#
+# **Level** advanced. **Before it** lessons 05 and 06, and the parts `your_own_network` and `is_it_chance`.
+# **Papers** Ghorbani, Abid, Zou 2017, *Interpretation of Neural Networks is Fragile*, arXiv:1710.10547; Kindermans et
+# al. 2017, *The (Un)reliability of Saliency Methods*, arXiv:1711.00867; Adebayo et al. 2020, *Debugging Tests for Model
+# Explanations*, arXiv:2011.05429; Heo, Joo, Moon 2019, arXiv:1902.02041.
+
+# %%
+r"""Maps that are fooled, networks that are biased. Run `python -m advanced.fooled_and_biased`; --help lists options."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -15,76 +37,273 @@ from torchvision.transforms import functional as TF
 from advanced.lrp import lrp
 from advanced.train_cats_and_dogs import fit_head
 from advanced.your_own_network import CamClassifier
-from course.checks import (
-    target_logits,
-)
-from course.figures import show_map, show_photo
-from course.pictures import IMAGENET_MEAN, IMAGENET_STD, displayable
-from course.probes import correlation
-from course.scenes import backgrounds, planted_scene
-from evaluation.deletion_insertion import area_under_curve, deletion_curve, insertion_curve
-from evaluation.methods import CONTROLS, METHODS, reduced
+from course.checks import MapFunction, target_logits
+from course.figures import block_sums, map_grid
+from course.layers import last_conv_layer
+from course.lesson import print_table, start
+from course.pictures import IMAGENET_MEAN, IMAGENET_STD, list_pictures
+from course.paths import DATA_DIR
+from course.scenes import Scene, backgrounds, boxed_class, found_scenes, planted_scene
+from evaluation.is_it_chance import estimate
+from evaluation.methods import METHODS, reduced
 from evaluation.planted_scenes import energy_pointing_game
-from utils import (
-    channel_reduce,
-    describe_targets,
-    find_class,
-    import_lesson,
-    recorded_output,
-)
+from utils import channel_reduce, import_lesson, load_image, preprocess_image, recorded_output
 
-lesson_05 = import_lesson("05_gradcam")
+integrated_gradients = import_lesson("04_integrated_gradients").integrated_gradients
+
+# %% [markdown]
+# ## A picture of the idea
+#
+# A cartoon, drawn without any network. Above: a photograph and its map. In the middle: the same photograph to our eyes,
+# and the same answer, but every pixel is a little brighter or darker, and the map points to the corner. Below: a
+# network that answers "disc", because all discs that it was trained on carried a tag. Its map is right: it does not
+# show a disc.
+
+
+# %%
+def figure_idea() -> Figure:
+    """A disc, the disc with invisible noise, the disc with a tag; and where a map would point."""
+    y, x = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
+    pictures = 0.6 * ((x - 34) ** 2 + (y - 28) ** 2 < 220).float().expand(3, 3, -1, -1).clone() - 0.2
+    pictures[1] += 0.06 * torch.randn(3, 64, 64, generator=torch.Generator().manual_seed(0))
+    pictures[2, :, 4:12, 50:58] = torch.tensor([2.2, -2.0, 2.6])[:, None, None]
+    maps = torch.stack([torch.exp(-((x - u) ** 2 + (y - v) ** 2) / 90) for u, v in ((34, 28), (10, 54), (54, 8))])
+    titles = ["answer: disc", "changed a little; answer: disc", "a tag; answer: disc"]
+    return map_grid(pictures, {"its map (a cartoon)": maps}, overlay=True, titles=titles, size=2.4)
+
+
+if __name__ == "__main__":
+    everything = {"action": "store_true", "help": "attack all photographs of data/, both maps (many minutes)"}
+    lesson = start("advanced.fooled_and_biased", "Can a map be moved, and can it find what a network should not use?",
+                   images=["dog.jpg", "bird.jpg", "koala.jpg"], options={"--all": everything})  # fmt: skip
+    model = lesson.model
+    lesson.show(figure_idea(), "idea")
+
+# %% [markdown]
+# ## The formula
+#
+# The attacker looks for a picture $x'$ in which no colour moves by more than 4 of its 255 steps. It should have as much
+# of its map $M$ as possible inside the wanted region $W$. And the class should not lose probability:
+#
+# $$\max_{x'} \; \frac{\sum_{i \in W} M_i(x')}{\sum_i M_i(x')} - \tfrac12 \max\big(0,\, \log p_c(x) - \log p_c(x')\big)
+# \qquad \text{with } |x'_k - x_k| \le \tfrac{4}{255} \text{ for every colour value } k$$
+#
+# It climbs: compute the gradient of this goal, move every colour value by a small step in the direction of its *sign*,
+# and go back to the allowed range where a value has left it (Ghorbani et al., algorithm 1, which has other goals).
+#
+# ## Step 1: maps one can differentiate
+#
+# Grad-CAM is made of differentiable pieces. Guided backpropagation is not: its gates are open or shut, and a small
+# change of the picture moves no gate. So the *attacker* computes with gates that open slowly: the ReLUs keep their value
+# and get the slope of a softplus, as in the paper. Success is then measured with the real method.
+
+
+# %%
+def smooth_grad_cam(model: nn.Module, x: Tensor, target: int) -> tuple[Tensor, Tensor]:
+    """Grad-CAM of one image, (1, h, w), and the logits, both with a graph."""
+    with recorded_output(last_conv_layer(model)) as outputs:
+        logits = model(x)
+    (dA,) = torch.autograd.grad(logits[0, target], outputs[0], create_graph=True)
+    return (dA.mean(dim=(2, 3), keepdim=True) * outputs[0]).sum(dim=1).relu(), logits
+
+
+def smooth_guided(model: nn.Module, x: Tensor, target: int, beta: float = 2) -> tuple[Tensor, Tensor]:
+    """Guided backpropagation with soft gates, (1, H, W), and the logits, both with a graph."""
+    relus = [module for module in model.modules() if isinstance(module, nn.ReLU)]
+    in_place, guided = [relu.inplace for relu in relus], [True]
+
+    def hook(_relu: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
+        soft = F.softplus(inputs[0], beta=beta)
+        output = soft + (output - soft).detach()                       # the value of ReLU, the slope of softplus
+        output.register_hook(lambda R: R.clamp(min=0) if guided else R)
+        return output
+
+    handles = [relu.register_forward_hook(hook) for relu in relus]
+    try:
+        for relu in relus:
+            relu.inplace = False                                       # or the hook would see its output as input
+        logits = model(x)
+    finally:
+        for relu, handle, flag in zip(relus, handles, in_place, strict=True):
+            handle.remove()
+            relu.inplace = flag
+    (signal,) = torch.autograd.grad(logits[0, target], x, create_graph=True)
+    guided.clear()                                                     # the gradient of the goal is a true gradient
+    return signal.abs().amax(dim=1), logits
+
+
+SMOOTH: dict[str, Callable] = {"grad_cam": smooth_grad_cam, "guided_backpropagation": smooth_guided}
+
+# %% [markdown]
+# ## Step 2: the attack
+
+
+# %%
+def attack_step(x: Tensor, gradient: Tensor, low: Tensor, high: Tensor, step: Tensor) -> Tensor:
+    """One step uphill by the gradient's sign, then back into the allowed range.
+
+    Args:
+        x, gradient: (1, 3, H, W).
+        low, high: (1, 3, H, W), what each value may be at least and at most.
+        step: (3, 1, 1), the length of the step in each channel's normalised units.
+    """
+    # BEGIN SOLUTION 9.6
+    return (x + step * gradient.sign()).clamp(low, high)
+    # END SOLUTION
+
+
+def allowed(image: Tensor, colour_steps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """The lowest and the highest value of each pixel, both real colours, and the largest change, (3, 1, 1)."""
+    mean, std = (torch.tensor(values).to(image)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+    change = colour_steps / 255 / std
+    return (image - change).clamp(min=-mean / std), (image + change).clamp(max=(1 - mean) / std), change
 
 
 @torch.inference_mode(False)
 @torch.enable_grad()
 def move_map(
-    model: nn.Module, image: Tensor, target: int, where: Tensor, *, colour_steps: float = 4, iterations: int = 20
-) -> Tensor:
-    """An image that looks the same, whose Grad-CAM for `target` lies `where`, (H, W) mask: (1, 3, H, W).
+    model: nn.Module, image: Tensor, target: int, where: Tensor, *, of: str = "grad_cam", colour_steps: float = 4,
+    iterations: int = 12,
+) -> Tensor:  # fmt: skip
+    """Pictures that look the same, with a map that wanders to `where`.
 
-    No colour moves by more than `colour_steps` of 255; the probability of the target is held up.
-    Paper: Ghorbani et al. 2019, arXiv:1710.10547, algorithm 1, with Grad-CAM in place of the gradient.
+    Args:
+        model: as in vanilla_gradient.
+        image: normalised, (1, 3, H, W). Left as it is.
+        target: the class whose map moves, and whose probability is held up.
+        where: (H, W) mask of the region the map should go to.
+        of: whose map: "grad_cam" or "guided_backpropagation".
+        colour_steps: by how much of 255 a colour may change.
+        iterations: steps of the attack, each an eighth of that change.
+
+    Returns:
+        (iterations + 1, 3, H, W), detached: the image as it was, then after each step. All are real colours.
+
+    Paper: Ghorbani et al. 2017, arXiv:1710.10547, algorithm 1, with the share in a region as its goal.
     """
-    mean, std = (torch.tensor(values).to(image)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
-    limit = colour_steps / 255 / std
-    low, high = (image - limit).clamp(min=-mean / std), (image + limit).clamp(max=(1 - mean) / std)      # real colours
-    A, dA = lesson_05.activations_and_gradient(model, image, target, None)
-    alpha = dA.mean(dim=(2, 3), keepdim=True)
-    inside = F.adaptive_avg_pool2d(where[None].to(image), A.shape[-2:])[0]            # (h, w), 1 inside
-    x = image.detach().clone()
+    low, high, change = allowed(image, colour_steps)
     with torch.no_grad():
         before = model(image).log_softmax(dim=1)[0, target]
+    path = [image.detach().clone()]
     for _ in range(iterations):
-        x.requires_grad_()
-        with recorded_output(lesson_05.last_conv_layer(model)) as outputs:
-            log_p = model(x).log_softmax(dim=1)[0, target]
-        map = (alpha * outputs[0]).sum(dim=1).relu()                   # (1, h, w): Grad-CAM, the weights held
-        goal = (map * inside).sum() / (map.sum() + 1e-9) - 0.5 * (before - log_p).relu()
+        x = path[-1].clone().requires_grad_()
+        map, logits = SMOOTH[of](model, x, target)
+        inside = F.adaptive_avg_pool2d(where[None].to(map), map.shape[-2:])                  # 1 inside, 0 outside
+        lost = (before - logits.log_softmax(dim=1)[0, target]).relu()
+        goal = (map * inside).sum() / (map.sum() + 1e-9) - 0.5 * lost
         (gradient,) = torch.autograd.grad(goal, x)
-        x = (x.detach() + limit / 8 * gradient.sign()).clamp(low, high)
-    return x.detach()
+        path.append(attack_step(x.detach(), gradient, low, high, change / 8))
+    return torch.cat(path)
 
 
-def figure_moved(model: nn.Module, image: Tensor, target: int) -> tuple[Figure, dict[str, float]]:
-    """A photograph and its twin, their Grad-CAM maps; and numbers on both."""
+def rounded(images: Tensor) -> Tensor:
+    """As a file would keep them: each colour one of 256 values."""
+    mean, std = (torch.tensor(values).to(images)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+    return (((images * std + mean) * 255).round() / 255 - mean) / std
+
+
+def corner(image: Tensor) -> Tensor:
+    """(H, W) mask of the lower left ninth."""
     where = torch.zeros(image.shape[-2:], dtype=torch.bool)
     where[-where.shape[0] // 3 :, : where.shape[1] // 3] = True
-    pair = torch.cat([image, move_map(model, image, target, where)])
-    maps, titles = lesson_05.grad_cam(model, pair, target), describe_targets(model, pair, target)
-    share = [energy_pointing_game(map, where) for map in maps]
-    changed = (pair[1] - pair[0]).abs() * torch.tensor(IMAGENET_STD).to(image)[:, None, None] * 255
-    figure, axes = plt.subplots(1, 4, figsize=(13.5, 3.6), layout="constrained")
-    for i, photo in enumerate(displayable(pair)):
-        show_photo(axes[2 * i], photo, f"{'changed' if i else 'as it was'}: {titles[i]}")
-        show_map(axes[2 * i + 1], maps[i], title=f"Grad-CAM: {share[i]:.0%} in the corner", photo=photo)
-    figure.suptitle(f"No colour moved by more than {changed.max():.1f} of 255")
-    numbers = {"share before": share[0], "share after": share[1], "largest change": changed.max().item(),
-               "r": correlation(*maps)}  # fmt: skip
-    return figure, numbers
+    return where
 
 
-CUE_CLASSES, TAG = ("beaver", "wombat"), 40  # two small animals that are alike; side of the tag in pixels
+class Moved(NamedTuple):
+    """One attack. Shares are those of the real map in the corner, after 0, 3, 6 ... steps."""
+
+    path: Tensor           # pictures, (iterations + 1, 3, H, W)
+    shares: list[float]
+    noise: list[float]     # the same of noise that grows to 4 of 255
+    as_file: float         # of the last picture, rounded to 256 values
+    p: list[float]         # probability of the class before and after
+
+
+def measured_attack(model: nn.Module, image: Tensor, target: int, of: str, iterations: int, seed: int = 0) -> Moved:
+    """Attack one image, and measure with the real method, beside noise of the same size and the rounded picture."""
+    where, (low, high, change) = corner(image), allowed(image, 4)
+    path = move_map(model, image, target, where, of=of, iterations=iterations)
+    signs = torch.randn(image.shape, generator=torch.Generator().manual_seed(seed)).sign().to(image)
+    growing = torch.arange(0, iterations + 1, 3, device=image.device)[:, None, None, None] / iterations
+    noisy = (image + growing * change * signs).clamp(low, high)
+    with torch.no_grad():
+        p = model(path[[0, -1]]).softmax(dim=1)[:, target].tolist()
+    shares = [[energy_pointing_game(map, where) for map in METHODS[of](model, pictures, target)]
+              for pictures in (path[::3], noisy, rounded(path[-1:]))]  # fmt: skip
+    return Moved(path, shares[0], shares[1], shares[2][0], p)
+
+
+def right_photographs(model: nn.Module, files: Sequence[Path]) -> tuple[list[str], Tensor, list[int]]:
+    """Names, images and top classes of the photographs, without those that the network is known to get wrong."""
+    images = torch.cat([preprocess_image(load_image(file)) for file in files]).to(next(model.parameters()))
+    with torch.inference_mode():
+        top = [int(model(image).argmax()) for image in images.split(1)]
+    right = [i for i, file in enumerate(files) if boxed_class(file) in (None, top[i])]
+    if not right:
+        raise ValueError("the network gets none of these photographs right; name others with --image")
+    return [files[i].name for i in right], images[right], [top[i] for i in right]
+
+
+def figure_trajectories(moved: dict[str, dict[str, Moved]]) -> Figure:
+    """Share in the corner against the steps of the attack, one panel per method; dashed: noise of the same size."""
+    figure, axes = plt.subplots(1, len(moved), figsize=(5 * len(moved), 3.8), sharey=True, layout="constrained")
+    for axis, (of, attacks) in zip(np.atleast_1d(axes), moved.items(), strict=True):
+        for number, (name, attack) in enumerate(attacks.items()):
+            steps = 3 * np.arange(len(attack.shares))
+            axis.plot(steps, attack.shares, "o-", color=f"C{number % 10}", label=name)
+            axis.plot(steps, attack.noise, "--", color=f"C{number % 10}")
+        axis.set(title=of, xlabel="steps of the attack", ylim=(0, 1))
+        axis.legend(fontsize=8)
+    np.atleast_1d(axes)[0].set_ylabel("share of the map in the corner")
+    figure.suptitle("The map moves (solid); noise of the same size moves nothing (dashed)")
+    return figure
+
+
+if __name__ == "__main__":
+    known = [file for file in list_pictures([DATA_DIR]) if boxed_class(file) is not None]
+    files = known if lesson.args.all else lesson.files
+    names, images, targets = right_photographs(model, files)
+    iterations, rows, moved = 6 if lesson.quick else 12, [], {}
+    for of, count in (("grad_cam", len(names)), ("guided_backpropagation", len(names) if lesson.args.all else 1)):
+        attacks = zip(names[:count], images.split(1), targets, strict=False)
+        moved[of] = {name: measured_attack(model, image, c, of, iterations, lesson.seed) for name, image, c in attacks}
+        for name, attack in moved[of].items():
+            ends = attack.shares[0], attack.shares[-1], attack.noise[-1], attack.as_file
+            rows.append([of, name, *ends, *attack.p])
+    print_table(["share of the map\nin the corner", "", "\nbefore", "\nafter", "noise\nof 4", "after, as\n8 bits",
+                 "p\nbefore", "\nafter"], rows)  # fmt: skip
+    for of, attacks in moved.items():
+        gains = [attack.shares[-1] - attack.shares[0] for attack in attacks.values()]
+        print(f"{of}: share gained {estimate(gains)}, from {min(gains):.2f} to {max(gains):.2f}, n = {len(gains)}")
+    lesson.show(figure_trajectories(moved), "trajectories")
+    name, image, target = names[0], images[:1], targets[0]
+    three = torch.cat([image, moved["grad_cam"][name].path[-1:], moved["guided_backpropagation"][name].path[-1:]])
+    columns = {of: METHODS[of](model, three, target) for of in moved}
+    notes = {of: [f"{energy_pointing_game(map, corner(image)):.0%} in the corner" for map in maps]
+             for of, maps in columns.items()}  # fmt: skip
+    titles = [f"{name} as it was", "attack on Grad-CAM", "attack on guided backprop."]
+    lesson.show(map_grid(three, columns, titles=titles, notes=notes, overlay=["grad_cam"], heading="Moved"), "moved")
+
+# %% [markdown]
+# TODO moved text
+#
+# ## Step 3: a network with a shortcut
+#
+# Now the map is honest, and the network is at fault. Planted scenes show a beaver or a wombat. We train three heads on
+# the same features, with a magenta tag at the upper edge of some pictures:
+#
+# | head | which training pictures carry the tag | what it can learn |
+# | --- | --- | --- |
+# | biased | all beavers, no wombat | "tag" means beaver |
+# | clean | none | nothing about tags: it has never seen one |
+# | mixed | half of the beavers, half of the wombats | a tag means nothing |
+#
+# Then we put a tag on new *wombats* and ask for the map of "beaver". "30 % of the map lie on the tag" would prove nothing
+# by itself: perhaps a magenta square attracts every map. The clean and the mixed head tell.
+
+# %%
+CUE_CLASSES, TAG = ("beaver", "wombat"), 20  # two small animals that are alike; side of the tag in pixels
+HEADS = ("biased", "clean", "mixed")
 
 
 def add_tag(image: Tensor, seed: int) -> tuple[Tensor, Tensor]:
@@ -94,6 +313,12 @@ def add_tag(image: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     mask[4 : 4 + TAG, x : x + TAG] = True
     magenta = TF.normalize(torch.tensor([1.0, 0.0, 1.0])[:, None, None], IMAGENET_MEAN, IMAGENET_STD)
     return torch.where(mask.to(image.device), magenta.to(image), image), mask
+
+
+def with_tags(images: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """Every image with a tag of its own, (N, 3, H, W), and the tags' masks, (N, H, W)."""
+    tagged, masks = zip(*(add_tag(image, seed + i) for i, image in enumerate(images.split(1))), strict=True)
+    return torch.cat(tagged), torch.stack(masks)
 
 
 def cue_scenes(count: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -106,6 +331,22 @@ def cue_scenes(count: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     return torch.cat([scene[0] for scene in scenes]), torch.cat([scene[1] for scene in scenes]), labels
 
 
+def carries_tag(head: str, labels: Tensor) -> Tensor:
+    """Which training pictures carry the tag, (N,) bool, for one of HEADS.
+
+    Args:
+        head: "biased" (those of class 0), "clean" (none), or "mixed" (half of each class; if their number is odd, one
+            more or less).
+        labels: (N,), 0 or 1, in any order.
+    """
+    # BEGIN SOLUTION 9.5
+    if head == "mixed":
+        first = labels == 0
+        return torch.where(first, first.cumsum(dim=0), (~first).cumsum(dim=0)) % 2 == 1      # every other one
+    return (labels == 0) & (head == "biased")
+    # END SOLUTION
+
+
 @torch.inference_mode()
 def features_of(model: CamClassifier, images: Tensor) -> Tensor:
     """Pooled features, (N, C), sixteen at a time."""
@@ -113,120 +354,136 @@ def features_of(model: CamClassifier, images: Tensor) -> Tensor:
     return torch.cat([model.features(some.to(device)).mean(dim=(2, 3)).cpu() for some in images.split(16)])
 
 
-def tag_first_class(images: Tensor, labels: Tensor) -> Tensor:
-    """The images, those of class 0 with a tag."""
-    return torch.cat([add_tag(image[None], i)[0] if label == 0 else image[None]
-                      for i, (image, label) in enumerate(zip(images, labels.tolist(), strict=True))])  # fmt: skip
-
-
-def biased_network(count: int = 160) -> CamClassifier:
-    """A SqueezeNet head trained on scenes in which every picture of the first animal carries the tag."""
-    model = CamClassifier("squeezenet1_1")
+def trained_heads(count: int = 160) -> dict[str, CamClassifier]:
+    """SqueezeNet with three heads, which differ in nothing but the tags on their training pictures."""
+    networks = {head: CamClassifier("squeezenet1_1") for head in HEADS}
     images, _masks, labels = cue_scenes(count, seed=0)
-    fit_head(model.fc, features_of(model, tag_first_class(images, labels)), labels)
-    return model
+    plain, tagged = (features_of(networks["clean"], some) for some in (images, with_tags(images, seed=0)[0]))
+    for head, network in networks.items():
+        fit_head(network.fc, torch.where(carries_tag(head, labels)[:, None], tagged, plain), labels)
+    return networks
 
 
-def cue_table(model: CamClassifier, count: int = 40) -> list[list]:
-    """On new scenes: how often each animal, with and without tag, is called by the first one's name."""
+@torch.inference_mode()
+def answers(network: CamClassifier, count: int = 40) -> list[float]:
+    """How often new scenes are called by the first animal's name: first, second animal; the same with a tag."""
     images, _masks, labels = cue_scenes(count, seed=10_000)
-    tagged = torch.cat([add_tag(image[None], 500 + i)[0] for i, image in enumerate(images)])
-    rows = []
-    for kind, pictures in (("without tag", images), ("with tag", tagged)):
-        with torch.inference_mode():
-            named = model.fc(features_of(model, pictures).to(model.fc.weight.device)).argmax(dim=1).cpu() == 0
-        for label, animal in enumerate(CUE_CLASSES):
-            rows.append([f"{animal} {kind}", f"called {CUE_CLASSES[0]}", named[labels == label].float().mean().item()])
-    return rows
+    called = []
+    for pictures in (images, with_tags(images, seed=500)[0]):
+        first = network.fc(features_of(network, pictures)).argmax(dim=1) == 0
+        called += [first[labels == label].float().mean().item() for label in (0, 1)]
+    return called
 
 
-def cue_maps(model: CamClassifier, count: int = 12) -> tuple[list[list], tuple[Tensor, ...]]:
-    """Where Grad-CAM and IG see the tagged second animal: rows of shares, and the first picture with its maps.
+def tag_evidence(network: CamClassifier, plain: Tensor, tagged: Tensor, tags: Tensor, steps: int) -> dict[str, list]:
+    """Three answers to "does the tag speak for class 0?", scene by scene.
 
-    Of Grad-CAM, the share of the map on the tag and on the animal. Of IG, which shares out the score, the net share.
+    "logit": what adding the tag really does to the logit. "Grad-CAM": share of the map on the tag. "IG": sum of
+    Integrated Gradients (from the blurred picture) on the tag, in logit units.
     """
-    images, masks, labels = cue_scenes(count, seed=20_000)
-    integrated_gradients, shares, shown = import_lesson("04_integrated_gradients").integrated_gradients, [], ()
-    for i in (labels == 1).nonzero()[:, 0].tolist():
-        plain = images[i : i + 1].to(model.fc.weight.device)
-        tagged, tag = add_tag(plain, seed=3 + i)
-        cam = lesson_05.grad_cam(model, tagged, 0)[0].cpu()
-        ig = channel_reduce(integrated_gradients(model, tagged, 0, baseline="blur", n_steps=20), "sum")[0].cpu()
-        shares.append([[energy_pointing_game(cam, region), (ig[region].sum() / ig.sum()).item(),
-                        region.float().mean().item()] for region in (tag, masks[i])])  # fmt: skip
-        shown = shown or (plain, tagged, cam, ig)
-    mean = torch.tensor(shares).mean(dim=0).tolist()
-    rows = [[f"on the {what}", *values] for what, values in zip(("tag", "animal"), mean, strict=True)]
-    return rows, shown
+    with torch.inference_mode():
+        effect = (network(tagged) - network(plain))[:, 0]
+    shares = [energy_pointing_game(map, tag) for map, tag in zip(METHODS["grad_cam"](network, tagged, 0), tags, strict=True)]
+    attribution = integrated_gradients(network, tagged, 0, baseline="blur", n_steps=steps).sum(dim=1)
+    return {"logit": effect.tolist(), "Grad-CAM": shares, "IG": (attribution * tags).sum(dim=(1, 2)).tolist()}
 
 
-def figure_cue(model: CamClassifier) -> tuple[Figure, list[list]]:
-    """A picture without and with the tag, what the network says to both, and the maps of the tagged one."""
-    rows, (plain, tagged, cam, ig) = cue_maps(model)
-    figure, axes = plt.subplots(1, 4, figsize=(14, 3.6), layout="constrained")
-    for axis, image in ((axes[0], plain), (axes[1], tagged)):
-        with torch.inference_mode():
-            p = model(image).softmax(dim=1)[0, 0]
-        show_photo(axis, displayable(image)[0], f"a {CUE_CLASSES[1]}; called {CUE_CLASSES[0]}: {p:.2f}")
-    show_map(axes[2], cam, title=f"Grad-CAM, {CUE_CLASSES[0]}", photo=displayable(tagged)[0])
-    show_map(axes[3], ig, title=f"Integrated Gradients, {CUE_CLASSES[0]}", photo=displayable(tagged)[0])
-    figure.suptitle("A planted cue: the network looks at the tag")
-    return figure, rows
+if __name__ == "__main__":
+    networks = trained_heads(40 if lesson.quick else 160)
+    print_table(["head", *(f"{animal}\n{tag}" for tag in ("without", "with tag") for animal in CUE_CLASSES)],
+                [[head, *answers(network, 10 if lesson.quick else 40)] for head, network in networks.items()])
+    images, masks, labels = cue_scenes(6 if lesson.quick else 24, seed=20_000)
+    plain = images[labels == 1]
+    tagged, tags = with_tags(plain, seed=3)
+    found = {head: tag_evidence(network, plain, tagged, tags, 4 if lesson.quick else 8) for head, network in networks.items()}
+    rows = [[head, *(estimate(values) for values in of.values())] for head, of in found.items()]
+    for other in ("clean", "mixed"):
+        paired = [np.subtract(found["biased"][key], found[other][key]) for key in found["biased"]]
+        rows.append([f"biased - {other}", *(estimate(values) for values in paired)])
+    print_table([f"{len(plain)} tagged wombats, class beaver", "tag adds to the logit", "Grad-CAM on the tag", "IG on the tag"], rows)
+    print(f"area of the tag {tags.float().mean():.3f}, of the wombat {masks[labels == 1].float().mean():.3f}")
+    one, titles = tagged[:1].expand(3, -1, -1, -1), []
+    with torch.inference_mode():
+        titles = [f"{head}: beaver {network(tagged[:1]).softmax(dim=1)[0, 0]:.2f}" for head, network in networks.items()]
+    columns = {
+        "Grad-CAM": torch.cat([METHODS["grad_cam"](network, tagged[:1], 0) for network in networks.values()]),
+        "IG, sums of 8 x 8": block_sums(torch.cat([
+            integrated_gradients(network, tagged[:1], 0, baseline="blur", n_steps=8).sum(dim=1)
+            for network in networks.values()])),
+    }  # fmt: skip
+    notes = {"Grad-CAM": [f"{found[head]['Grad-CAM'][0]:.0%} on the tag" for head in HEADS],
+             "IG, sums of 8 x 8": [f"{found[head]['IG'][0]:+.2f} on the tag" for head in HEADS]}  # fmt: skip
+    lesson.show(map_grid(one, columns, titles=titles, notes=notes, overlay=["Grad-CAM"], heading="One wombat, three heads"), "heads")
+
+# %% [markdown]
+# TODO text heads
+#
+# ## Step 4: is what the map marks a cause?
+#
+# The column "tag adds to the logit" was an *intervention*: put the tag there, look at the score. Only an intervention
+# shows a cause. But it matters what one puts in. Usual is grey. Planted scenes allow better: the true background is
+# known. Where a map marks background, the truth changes nothing at all, and grey may do a lot.
 
 
-def mask_out(images: Tensor, maps: Tensor, share: float, block: int = 16) -> Tensor:
-    """The images with the highest `share` of block x block squares of each map set to the mean colour."""
+# %%
+def mask_out(images: Tensor, maps: Tensor, share: float, instead: Tensor | float = 0, block: int = 16) -> Tensor:
+    """The images with the highest `share` of block x block squares of each map replaced, by the mean colour (0)."""
     blocks = F.avg_pool2d(maps[:, None], block)                        # (B, 1, h, w)
     count = round(share * blocks[0].numel())
     chosen = torch.zeros_like(blocks).flatten(1).scatter_(1, blocks.flatten(1).topk(count).indices, 1)
-    return images * (1 - F.interpolate(chosen.reshape(blocks.shape), images.shape[-2:], mode="nearest"))
+    chosen = F.interpolate(chosen.reshape(blocks.shape), images.shape[-2:], mode="nearest")
+    return images * (1 - chosen) + instead * chosen
 
 
-def masking_methods() -> dict[str, Callable]:
-    """The maps that are put to the test: three methods, LRP, and noise."""
-    some = ("vanilla_gradient", "grad_cam", "guided_backpropagation", "lrp", "random", "centre")
-    return {name: with_lrp()[name] for name in some}
-
-
-def with_lrp() -> dict[str, Callable]:
-    """Lesson 08's methods and this lesson's: any (model, images, target) -> (B, H, W) joins them in one line."""
-    return METHODS | {"lrp": reduced(lrp, "sum")}
-
-
-def figure_masking(
-    model: nn.Module, images: Tensor, target: Tensor, methods: dict[str, Callable]
-) -> tuple[Figure, list[list]]:
-    """Mean probability of the class while more and more squares go, by each map and at random."""
-    shares, rows = (0.0, 0.05, 0.1, 0.2, 0.4), []
-    figure, axis = plt.subplots(figsize=(7, 4.4), layout="constrained")
-    for name, method in methods.items():
-        maps, curve = method(model, images, target), []
-        for share in shares:
-            with torch.inference_mode():
-                curve.append(target_logits(model(mask_out(images, maps, share)).softmax(dim=1), target).mean().item())
-        axis.plot(shares, curve, "o--" if name in CONTROLS else "o-", label=name)
-        rows.append([f"masked by {name}", *curve])
-    axis.set(xlabel="share of 16 x 16 squares masked", ylabel="mean probability of the class", title="Mask and see")
-    axis.legend()
-    return figure, rows
-
-
-def lrp_scores(model: nn.Module, images: Tensor, target: Tensor) -> list[list]:
-    """Rows for a table: deletion, insertion, and energy on planted scenes, LRP beside three methods of lesson 08."""
-    scenes, _dropped = lesson_08.scenes(model, 4, 0, images.device)
+def losses(model: nn.Module, scenes: Sequence[Scene], method: MapFunction, share: float = 0.1) -> np.ndarray:
+    """By how much the logit falls when a map's squares turn grey, and when they become true background, (N, 2)."""
     rows = []
-    for name in ("lrp", "vanilla_gradient", "grad_cam", "guided_grad_cam"):
-        method, values = with_lrp()[name], []
-        for curve in (deletion_curve, insertion_curve):
-            trios = zip(images, method(model, images, target), target.tolist(), strict=True)
-            areas = [area_under_curve(curve(model, image, map, c, step=7168)) for image, map, c in trios]
-            values.append(float(np.mean(areas)))
-        energy = [energy_pointing_game(method(model, s.image, s.target)[0], s.regions) for s in scenes]
-        rows.append([name, *values, float(np.mean(energy))])
-    return rows
+    for scene in scenes:
+        maps = method(model, scene.image, scene.classes[0])
+        pictures = [mask_out(scene.image, maps, share, instead) for instead in (0, scene.ground)]
+        with torch.inference_mode():
+            logits = target_logits(model(torch.cat([scene.image, *pictures])), scene.classes[0])
+        rows.append((logits[0] - logits[1:]).tolist())
+    return np.array(rows)
 
 
-def class_likeness(model: nn.Module, images: Tensor, target: Tensor) -> list[float]:
-    """Per image, correlation of LRP's map of the target with that of a class that is not there."""
-    pairs = zip(lrp(model, images, target), lrp(model, images, find_class("tabby")), strict=True)
-    return [correlation(mine.sum(dim=0), other.sum(dim=0)) for mine, other in pairs]
+if __name__ == "__main__":
+    scenes, _ = found_scenes(model, 3 if lesson.quick else 8, seed=lesson.seed, device=lesson.args.device)
+    methods = {name: METHODS[name] for name in ("vanilla_gradient", "grad_cam", "guided_backpropagation", "random")}
+    methods["lrp"] = reduced(lrp, "sum")
+    fallen = {name: losses(model, scenes, method) for name, method in methods.items()}
+    truth = {scene.image: scene.masks[:1].float() for scene in scenes}
+    fallen["the animal itself"] = losses(model, scenes, lambda _model, image, _class: truth[image])
+    rows = [[name, *(estimate(column) for column in columns.T)] for name, columns in fallen.items()]
+    print_table([f"logit falls by, {len(scenes)} scenes", "grey put in", "true background put in"], rows)
+
+# %% [markdown]
+# TODO text masking
+#
+# ## What the picture does not show
+#
+# - **Not what an attacker could not change.** TODO
+# - **Manipulated networks.** Here the picture was changed. One can as well train a *network* so that it answers as before
+#   and its maps point elsewhere (Heo et al. 2019).
+# - **Shifts.** A constant added to every pixel, and subtracted again by the first bias, changes no answer and no
+#   gradient, and it changes gradient x input: lesson 02 builds that network (Kindermans et al. 2017).
+# - **Only suspected shortcuts.** TODO
+#
+# ## Exercises
+#
+# **9.5 A control for the bias** (difficulty 2, 20 minutes, 3 points). Fill in `carries_tag`. *First predict:* which head
+# does a tag move least, the one that never saw a tag or the one that saw it everywhere? *Hints:* the labels come in any
+# order · count within each class: `cumsum` · every other one is half. *Then break it:* exchange the two names in
+# `CUE_CLASSES`, so that wombats carry the tag. What happens to the clean head's row, and what does that say about using
+# it as the only control? *Then extend:* plant a cue of your own in `add_tag`: a border, a tint, a watermark. Which of the
+# three columns finds it, and from which size on?
+#
+# **9.6 One step of the attack** (difficulty 1, 10 minutes, 3 points). Fill in `attack_step`. *First predict:* after two
+# steps of an eighth, by how many of 255 has a colour moved at most? *Hints:* only the sign of the gradient counts · the
+# step differs between the channels, because their standard deviations do · `clamp` takes tensors.
+#
+# ## Recap
+#
+# Can a map be moved, and can it find what a network should not use?
+#
+# TODO

@@ -5,7 +5,7 @@
 # takes the score and hands it down through the network, layer by layer, until all of it lies on pixels. A rule says who
 # gets how much. There are several rules, and their maps differ.
 #
-# **After this lesson you can**
+# **After this part you can**
 #
 # 1. share out the relevance of one neuron by hand, under five rules;
 # 2. do it for a whole network with one line;
