@@ -22,6 +22,8 @@ r"""Gradient x input. Run `python 02_gradient_input_saliency.py`; --help lists t
 
 from __future__ import annotations
 
+import math
+
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
@@ -200,6 +202,12 @@ def bias_share(model: nn.Module, images: Tensor, target: Target = None) -> Tenso
 # them the class is the first network's.
 
 # %%
+def likeness(first: Tensor, second: Tensor) -> str:
+    """The correlation of two maps as text; "empty" if one of them does not vary."""
+    r = correlation(first, second)
+    return "empty" if math.isnan(r) else f"{r:.2f}"
+
+
 if __name__ == "__main__":
     networks = {lesson.model_name: model, lesson.other_name: lesson.other_model}
     networks["random weights"] = randomized(model, seed=lesson.seed)
@@ -212,10 +220,10 @@ if __name__ == "__main__":
         maps[name], sums = block_sums(pixels), pixels.sum((1, 2))
         numbers = torch.stack([left + sums, strength.sum((1, 2)), sums, left, brought], dim=1).tolist()
         rows += [[name, image, *(f"{x:.1f}" for x in row[:3]), *(f"{round(x, 3) + 0:.3f}" for x in row[3:]),
-                  correlation(map, photo)]
+                  likeness(map, photo)]
                  for image, row, map, photo in zip(lesson.names, numbers, strength, images.abs().sum(1), strict=True)]
-        alike = [correlation(*pair) for pair in zip(maps[lesson.model_name], maps[name], strict=True)]
-        notes[name] = [f"sum {row[2]:.1f}, r = {r:.2f}" for row, r in zip(numbers, alike, strict=True)]
+        alike = [likeness(*pair) for pair in zip(maps[lesson.model_name], maps[name], strict=True)]
+        notes[name] = [f"sum {row[2]:.1f}, r = {r}" for row, r in zip(numbers, alike, strict=True)]
     header = ["network", "image", "logit", "sum of\n|shares|", "sum of\nshares", "left over", "from\nbiases"]
     print_table([*header, "r of |shares|\nwith |input|"], rows)
 
