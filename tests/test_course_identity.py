@@ -108,6 +108,7 @@ def test_what_cannot_be_read_is_refused_in_one_sentence():
             identity(times(value))
 
 
+@pytest.mark.slow
 def test_a_script_counts_its_global_values_and_each_run_gives_the_same():
     """Sets of texts have another order in each run."""
     code = f"""
