@@ -259,7 +259,17 @@ if __name__ == "__main__":
     print_table(["", "rank r", "rank r\nwithout signs", "SSIM"], rows)
 
 # %% [markdown]
-# TEXT-NUMBERS
+# With ResNet-50, three photographs. Guided backpropagation hardly notices: 0.99 with random logits, 0.94 with a random
+# layer4, 0.60 when half of the stages are gone. Most of what it draws was never about the class. The gradient falls to
+# 0.41 at once.
+#
+# Grad-CAM is *empty* on the macaw from layer4 on. The row without the ReLU shows why: its map is negative everywhere,
+# and the ReLU leaves nothing of it. That is a strong reaction to random weights, so dropping the macaw from the mean
+# would hide the clearest answer of all.
+#
+# With everything random, gradient x input has 0.01 with signs, and 0.31 without. The signs come from the network, and
+# are gone. The *places* come from the photograph, which is multiplied in. And the three columns order the methods
+# differently: by ranks guided backpropagation is the most alike of the methods, by SSIM it is one of the least.
 #
 # ## What the picture does not show
 #
@@ -286,5 +296,9 @@ if __name__ == "__main__":
 # Does the map change when the network forgets?
 #
 # 1. Destroy the weights from the logits down, ask again, compare by rank. A map that stays was not about the network.
-# TEXT-RECAP
+# 2. Guided backpropagation stays (0.94 with a random layer4), the gradient does not (0.29). Edges stay at 1, fresh
+#    noise is at 0.
+# 3. A map can become empty. Count it, print it, and look at the map before the ReLU.
+# 4. Ask with signs, without signs, and by SSIM: a product with the photograph keeps its places when it has lost its
+#    signs.
 # 5. The test can fail a method. It cannot pass one: noise passes best.

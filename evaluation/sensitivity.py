@@ -156,7 +156,8 @@ if __name__ == "__main__":
     for mask, pair in zip(pairs, combinations(range(4), 2), strict=True):
         mask[0, list(pair)] = True
     losses, rows = removal_drops(four, ones, pairs, 0), []
-    for name, shares in (("gradient x input", [0, 0, 2, 0]), ("Integrated Gradients", [0.5, 0.5, 2, 0])):
+    by_hand = {"gradient x input": [0, 0, 2, 0], "Integrated Gradients": [0.5, 0.5, 2, 0]}
+    for name, shares in by_hand.items():
         predicted = sums_inside(torch.tensor([shares]), pairs)
         error = ((predicted - losses) ** 2).mean().item()
         rows.append([name, *predicted.tolist(), error, pearson(predicted, losses)])
@@ -219,6 +220,12 @@ def sensitivity_n(
     # END SOLUTION
 
 
+if __name__ == "__main__":
+    for name, shares in by_hand.items():
+        drawn = sensitivity_n(four, ones, torch.tensor([shares]), 0, n=2, samples=1000)
+        print(f"four pixels, {name}: {drawn:.2f} over 1000 random pairs")
+
+
 # %% [markdown]
 # A correlation of 0.08: is that a little, or nothing? A map that predicts nothing does not get exactly 0. It gets 0
 # give or take $1 / \sqrt{\text{samples}}$: 0.1 with 100 subsets. Twice that, in either direction, is still chance. So
@@ -229,19 +236,33 @@ def sensitivity_n(
 # and the controls only name *places*: nobody promised that their sums mean a loss.
 
 # %%
+def figure_correlations(found: dict[str, list[list[float]]], names: Sequence[str], samples: int) -> Figure:
+    """A panel for each kind of removal, a dot for each photograph, and in grey what chance makes."""
+    figure, axes = plt.subplots(1, len(found), figsize=(5.2 * len(found), 4.2), sharey=True, layout="constrained")
+    for axis, (title, rows) in zip(axes, found.items(), strict=True):
+        axis.axhspan(-2 / math.sqrt(samples), 2 / math.sqrt(samples), color="0.9")
+        for marker, row in zip("osD^v<>", rows, strict=False):
+            axis.plot(range(len(names)), row, marker, color="tab:blue", alpha=0.8)
+        labels = [f"{name}\n({'shares' if name in SHARES else 'places'})" for name in names]
+        axis.set_xticks(range(len(names)), labels, rotation=40, ha="right", fontsize=8)
+        axis.set_title(title, fontsize=10)
+    axes[0].set_ylabel("correlation with the loss")
+    figure.suptitle("A symbol for each photograph; grey: twice the standard error of a map that predicts nothing")
+    return figure
+
+
 if __name__ == "__main__":
-    pixels = random_subsets(samples, size[0] * size[1] // 10, size, None)
-    heads = [name.replace("_", "\n") + f"\n({'share' if name in SHARES else 'place'})" for name in names]
-    rows = []
-    for i, (file, image, target) in enumerate(zip(lesson.names, images.split(1), targets, strict=False)):
-        for what, masks, drops in (("pixels", pixels, None), ("blocks", blocks, lost[i])):
-            drops = removal_drops(model, image, masks, target) if drops is None else drops
-            r = [pearson(sums_inside(maps[name][i], masks), drops) for name in names]
-            rows.append([file, what, f"{drops.mean():.1f} +- {drops.std():.1f}", *(f"{value:.2f}" for value in r)])
+    pixels, found, rows = random_subsets(samples, size[0] * size[1] // 10, size, None), {}, []
+    for what, masks in (("single pixels", pixels), (f"blocks of {BLOCK} x {BLOCK}", blocks)):
+        found[what] = []
+        for i, (image, target) in enumerate(zip(images.split(1), targets, strict=True)):
+            drops = lost[i] if masks is blocks else removal_drops(model, image, masks, target)
+            found[what].append([pearson(sums_inside(maps[name][i], masks), drops) for name in names])
+            rows.append([lesson.names[i], what, f"{drops.mean():.1f} +- {drops.std():.1f}",
+                         *(f"{r:.2f}" for r in found[what][-1])])  # fmt: skip
     print(f"a tenth of the picture removed {samples} times; chance makes |r| up to {2 / math.sqrt(samples):.2f}")
-    print_table(["image", "removed", "loss", *heads], rows)
-    again = sensitivity_n(model, images[:1], maps["grad_cam"][0], targets[0], n=n, samples=samples, block=BLOCK)
-    print(f"sensitivity_n itself, {lesson.names[0]}, Grad-CAM, blocks: {again:.2f}")
+    print_table(["image", "removed", "loss", *(name.replace("_", "\n") for name in names)], rows)
+    lesson.show(figure_correlations(found, names, samples), "correlations")
 
 # %% [markdown]
 # With ResNet-50: the scattered pixels separate nothing. All values lie within chance, those of noise as well. The loss

@@ -170,8 +170,9 @@ def figure_radii(found: dict[str, list[float]], radii: list[float]) -> Figure:
     for name, values in found.items():
         axis.plot(radii, values, "o-", label=name)
     axis.axhline(math.sqrt(0.5), color="black", ls="--", lw=1, label="noise against noise, 0.71")
-    axis.set(xscale="log", yscale="log", xlabel="largest change of a pixel, in normalised units",
-             ylabel="largest move of the map")  # fmt: skip
+    axis.set(xscale="log", yscale="log", xlabel="largest change of a value of the photograph, in normalised units",
+             ylabel="largest move of the map, as a share of its length")  # fmt: skip
+    axis.set_xticks(radii, [f"{radius:g}" for radius in radii], minor=False)
     axis.legend(fontsize=8, bbox_to_anchor=(1, 1))
     return figure
 
@@ -192,11 +193,18 @@ if __name__ == "__main__":
     lesson.show(figure_radii(drawn, radii), "radii")
 
 # %% [markdown]
-# TEXT-NUMBERS
+# With ResNet-50, noise of 0.02, which nobody sees, moves the gradient by 0.58 of its length, and gradient x input by
+# 1.00. With noise of 0.2 the gradient reaches 0.83: two maps of noise are closer to each other (0.71) than it is to
+# itself. SmoothGrad with 8 samples, and the coarse gradient, move by 0.17 and 0.14. So a factor of four comes from
+# averaging alone. Grad-CAM moves by 0.02, another factor of six, and that one is its own: in a ResNet its weights for
+# the channels are the same for every picture (lesson 05), so only the activations can move it.
 #
 # ## The trap: what never moves
 #
-# TEXT
+# Who wins? The centre, with 0: it never looks. Then the edges, with 0.01: they look at the photograph, but not at the
+# network. Both are steadier than any method, and neither explains anything. Whoever chooses a method by steadiness
+# alone chooses the one that looks least. So ask first whether the map depends on the network at all (the part on sanity
+# checks), and then how steady it is.
 #
 # ## What the picture does not show
 #
@@ -218,4 +226,8 @@ if __name__ == "__main__":
 #
 # Does the map hold still?
 #
-# TEXT-RECAP
+# 1. Max-sensitivity is the largest move of a map, over its length, when no value of the picture moves by more than r.
+# 2. The reference is 0.71, two maps of noise. The gradient comes close to it with noise that nobody sees (ResNet-50:
+#    0.58), Grad-CAM stays at 0.02.
+# 3. Averaging makes steady, over pictures (SmoothGrad) or over places (cells). Compare maps of one grain.
+# 4. The steadiest map is the one that never looks. Low values count only for maps that depend on the network.
