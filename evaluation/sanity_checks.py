@@ -260,10 +260,10 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # With ResNet-50, three photographs. Guided backpropagation hardly notices: 0.99 with random logits, 0.94 with a random
-# layer4, 0.60 when half of the stages are gone. Most of what it draws was never about the class. The gradient falls to
+# layer4, 0.60 when all is random down to layer2. Most of what it draws was never about the class. The gradient falls to
 # 0.41 at once.
 #
-# Grad-CAM is *empty* on the macaw from layer4 on. The row without the ReLU shows why: its map is negative everywhere,
+# Grad-CAM is *empty* on the macaw from layer4 on. The row without the ReLU shows why: its map is positive nowhere,
 # and the ReLU leaves nothing of it. That is a strong reaction to random weights, so dropping the macaw from the mean
 # would hide the clearest answer of all.
 #
