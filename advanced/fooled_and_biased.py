@@ -41,13 +41,13 @@ from course.checks import MapFunction, target_logits
 from course.figures import block_sums, map_grid
 from course.layers import last_conv_layer
 from course.lesson import print_table, start
-from course.pictures import IMAGENET_MEAN, IMAGENET_STD, list_pictures
 from course.paths import DATA_DIR
+from course.pictures import IMAGENET_MEAN, IMAGENET_STD, list_pictures
 from course.scenes import Scene, backgrounds, boxed_class, found_scenes, planted_scene
 from evaluation.is_it_chance import estimate
 from evaluation.methods import METHODS, reduced
 from evaluation.planted_scenes import energy_pointing_game
-from utils import channel_reduce, import_lesson, load_image, preprocess_image, recorded_output
+from utils import import_lesson, load_image, preprocess_image, recorded_output
 
 integrated_gradients = import_lesson("04_integrated_gradients").integrated_gradients
 
@@ -63,13 +63,13 @@ integrated_gradients = import_lesson("04_integrated_gradients").integrated_gradi
 # %%
 def figure_idea() -> Figure:
     """A disc, the disc with invisible noise, the disc with a tag; and where a map would point."""
-    y, x = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
-    pictures = 0.6 * ((x - 34) ** 2 + (y - 28) ** 2 < 220).float().expand(3, 3, -1, -1).clone() - 0.2
-    pictures[1] += 0.06 * torch.randn(3, 64, 64, generator=torch.Generator().manual_seed(0))
-    pictures[2, :, 4:12, 50:58] = torch.tensor([2.2, -2.0, 2.6])[:, None, None]
-    maps = torch.stack([torch.exp(-((x - u) ** 2 + (y - v) ** 2) / 90) for u, v in ((34, 28), (10, 54), (54, 8))])
-    titles = ["answer: disc", "changed a little; answer: disc", "a tag; answer: disc"]
-    return map_grid(pictures, {"its map (a cartoon)": maps}, overlay=True, titles=titles, size=2.4)
+    y, x = torch.meshgrid(torch.arange(128.0), torch.arange(128.0), indexing="ij")
+    pictures = 1.4 * ((x - 68) ** 2 + (y - 56) ** 2 < 900).float().expand(3, 3, -1, -1).clone() - 0.5
+    pictures[1] += 0.06 * torch.randn(3, 128, 128, generator=torch.Generator().manual_seed(0))
+    pictures[2, :, 8:24, 100:116] = torch.tensor([2.2, -2.0, 2.6])[:, None, None]
+    maps = torch.stack([torch.exp(-((x - u) ** 2 + (y - v) ** 2) / 360) for u, v in ((68, 56), (20, 108), (108, 16))])
+    titles = ["answer: disc", "a little noise; answer: disc", "a tag; answer: disc"]
+    return map_grid(pictures, {"its map (a cartoon)": maps}, overlay=True, titles=titles, size=2)
 
 
 if __name__ == "__main__":
@@ -94,8 +94,8 @@ if __name__ == "__main__":
 # ## Step 1: maps one can differentiate
 #
 # Grad-CAM is made of differentiable pieces. Guided backpropagation is not: its gates are open or shut, and a small
-# change of the picture moves no gate. So the *attacker* computes with gates that open slowly: the ReLUs keep their value
-# and get the slope of a softplus, as in the paper. Success is then measured with the real method.
+# change of the picture moves no gate. So the *attacker* computes with gates that open slowly: the ReLUs keep their
+# value and get the slope of a softplus, as in the paper. Success is then measured with the real method.
 
 
 # %%
@@ -298,8 +298,8 @@ if __name__ == "__main__":
 # | clean | none | nothing about tags: it has never seen one |
 # | mixed | half of the beavers, half of the wombats | a tag means nothing |
 #
-# Then we put a tag on new *wombats* and ask for the map of "beaver". "30 % of the map lie on the tag" would prove nothing
-# by itself: perhaps a magenta square attracts every map. The clean and the mixed head tell.
+# Then we put a tag on new *wombats* and ask for the map of "beaver". "30 % of the map lie on the tag" would prove
+# nothing by itself: perhaps a magenta square attracts every map. The clean and the mixed head tell.
 
 # %%
 CUE_CLASSES, TAG = ("beaver", "wombat"), 20  # two small animals that are alike; side of the tag in pixels
@@ -383,37 +383,39 @@ def tag_evidence(network: CamClassifier, plain: Tensor, tagged: Tensor, tags: Te
     """
     with torch.inference_mode():
         effect = (network(tagged) - network(plain))[:, 0]
-    shares = [energy_pointing_game(map, tag) for map, tag in zip(METHODS["grad_cam"](network, tagged, 0), tags, strict=True)]
+    maps = METHODS["grad_cam"](network, tagged, 0)
+    shares = [energy_pointing_game(map, tag) for map, tag in zip(maps, tags, strict=True)]
     attribution = integrated_gradients(network, tagged, 0, baseline="blur", n_steps=steps).sum(dim=1)
     return {"logit": effect.tolist(), "Grad-CAM": shares, "IG": (attribution * tags).sum(dim=(1, 2)).tolist()}
 
 
 if __name__ == "__main__":
     networks = trained_heads(40 if lesson.quick else 160)
-    print_table(["head", *(f"{animal}\n{tag}" for tag in ("without", "with tag") for animal in CUE_CLASSES)],
-                [[head, *answers(network, 10 if lesson.quick else 40)] for head, network in networks.items()])
+    header = ["head", *(f"{animal}\n{tag}" for tag in ("without", "with tag") for animal in CUE_CLASSES)]
+    print("share of new scenes that are called beaver")
+    print_table(header, [[head, *answers(network, 10 if lesson.quick else 40)] for head, network in networks.items()])
+
     images, masks, labels = cue_scenes(6 if lesson.quick else 24, seed=20_000)
-    plain = images[labels == 1]
-    tagged, tags = with_tags(plain, seed=3)
-    found = {head: tag_evidence(network, plain, tagged, tags, 4 if lesson.quick else 8) for head, network in networks.items()}
+    plain, (tagged, tags), steps = images[labels == 1], with_tags(images[labels == 1], seed=3), 4 if lesson.quick else 8
+    found = {head: tag_evidence(network, plain, tagged, tags, steps) for head, network in networks.items()}
     rows = [[head, *(estimate(values) for values in of.values())] for head, of in found.items()]
     for other in ("clean", "mixed"):
         paired = [np.subtract(found["biased"][key], found[other][key]) for key in found["biased"]]
         rows.append([f"biased - {other}", *(estimate(values) for values in paired)])
-    print_table([f"{len(plain)} tagged wombats, class beaver", "tag adds to the logit", "Grad-CAM on the tag", "IG on the tag"], rows)
-    print(f"area of the tag {tags.float().mean():.3f}, of the wombat {masks[labels == 1].float().mean():.3f}")
-    one, titles = tagged[:1].expand(3, -1, -1, -1), []
-    with torch.inference_mode():
-        titles = [f"{head}: beaver {network(tagged[:1]).softmax(dim=1)[0, 0]:.2f}" for head, network in networks.items()]
-    columns = {
-        "Grad-CAM": torch.cat([METHODS["grad_cam"](network, tagged[:1], 0) for network in networks.values()]),
-        "IG, sums of 8 x 8": block_sums(torch.cat([
-            integrated_gradients(network, tagged[:1], 0, baseline="blur", n_steps=8).sum(dim=1)
-            for network in networks.values()])),
-    }  # fmt: skip
-    notes = {"Grad-CAM": [f"{found[head]['Grad-CAM'][0]:.0%} on the tag" for head in HEADS],
-             "IG, sums of 8 x 8": [f"{found[head]['IG'][0]:+.2f} on the tag" for head in HEADS]}  # fmt: skip
-    lesson.show(map_grid(one, columns, titles=titles, notes=notes, overlay=["Grad-CAM"], heading="One wombat, three heads"), "heads")
+    header = ["the tag adds\nto the logit", "share of Grad-CAM\non the tag", "sum of IG\non the tag"]
+    print_table([f"{len(plain)} tagged wombats,\nclass beaver", *header], rows)
+    print(f"share of the picture: tag {tags.float().mean():.4f}, wombat {masks[labels == 1].float().mean():.4f}")
+
+    one, titles, cams, attributions = tagged[1:2], [], [], []
+    for head, network in networks.items():
+        titles.append(f"{head}: beaver {network(one).softmax(dim=1)[0, 0]:.2f}")
+        cams.append(METHODS["grad_cam"](network, one, 0))
+        attributions.append(integrated_gradients(network, one, 0, baseline="blur", n_steps=steps).sum(dim=1))
+    columns = {"Grad-CAM": torch.cat(cams), "IG, 8 x 8 sums": block_sums(torch.cat(attributions))}
+    notes = {"Grad-CAM": [f"{found[head]['Grad-CAM'][1]:.0%} on the tag" for head in HEADS],
+             "IG, 8 x 8 sums": [f"{found[head]['IG'][1]:+.2f} on the tag" for head in HEADS]}  # fmt: skip
+    shown = map_grid(one.expand(3, -1, -1, -1), columns, titles=titles, notes=notes, overlay=["Grad-CAM"])
+    lesson.show(shown, "heads")
 
 # %% [markdown]
 # TODO text heads
@@ -463,20 +465,20 @@ if __name__ == "__main__":
 # ## What the picture does not show
 #
 # - **Not what an attacker could not change.** TODO
-# - **Manipulated networks.** Here the picture was changed. One can as well train a *network* so that it answers as before
-#   and its maps point elsewhere (Heo et al. 2019).
+# - **Manipulated networks.** Here the picture was changed. One can as well train a *network* so that it answers as
+#   before and its maps point elsewhere (Heo et al. 2019).
 # - **Shifts.** A constant added to every pixel, and subtracted again by the first bias, changes no answer and no
 #   gradient, and it changes gradient x input: lesson 02 builds that network (Kindermans et al. 2017).
 # - **Only suspected shortcuts.** TODO
 #
 # ## Exercises
 #
-# **9.5 A control for the bias** (difficulty 2, 20 minutes, 3 points). Fill in `carries_tag`. *First predict:* which head
-# does a tag move least, the one that never saw a tag or the one that saw it everywhere? *Hints:* the labels come in any
-# order · count within each class: `cumsum` · every other one is half. *Then break it:* exchange the two names in
+# **9.5 A control for the bias** (difficulty 2, 20 minutes, 3 points). Fill in `carries_tag`. *First predict:* which
+# head does a tag move least, the one that never saw a tag or the one that saw it everywhere? *Hints:* the labels come
+# in any order · count within each class: `cumsum` · every other one is half. *Then break it:* exchange the two names in
 # `CUE_CLASSES`, so that wombats carry the tag. What happens to the clean head's row, and what does that say about using
-# it as the only control? *Then extend:* plant a cue of your own in `add_tag`: a border, a tint, a watermark. Which of the
-# three columns finds it, and from which size on?
+# it as the only control? *Then extend:* plant a cue of your own in `add_tag`: a border, a tint, a watermark. Which of
+# the three columns finds it, and from which size on?
 #
 # **9.6 One step of the attack** (difficulty 1, 10 minutes, 3 points). Fill in `attack_step`. *First predict:* after two
 # steps of an eighth, by how many of 255 has a colour moved at most? *Hints:* only the sign of the gradient counts · the
