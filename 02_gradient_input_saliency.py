@@ -211,24 +211,25 @@ def likeness(first: Tensor, second: Tensor) -> str:
 if __name__ == "__main__":
     networks = {lesson.model_name: model, lesson.other_name: lesson.other_model}
     networks["random weights"] = randomized(model, seed=lesson.seed)
-    rows, maps, notes = [], {}, {}
+    rows, maps, unsigned, notes = [], {}, {}, {}
     for name, network in networks.items():
         shares = gradient_times_input(network, images, targets)
         pixels, strength = channel_reduce(shares, "sum"), channel_reduce(shares, "sum_abs")
         left, brought = unexplained_score(network, images, targets), bias_share(network, images, targets)
         assert torch.allclose(left, brought, rtol=1e-3, atol=1e-2), "the biases do not bring what is left over"
-        maps[name], sums = block_sums(pixels), pixels.sum((1, 2))
+        maps[name], unsigned[name], sums = block_sums(pixels), block_sums(strength), pixels.sum((1, 2))
         numbers = torch.stack([left + sums, strength.sum((1, 2)), sums, left, brought], dim=1).tolist()
         rows += [[name, image, *(f"{x:.1f}" for x in row[:3]), *(f"{round(x, 3) + 0:.3f}" for x in row[3:]),
                   likeness(map, photo)]
                  for image, row, map, photo in zip(lesson.names, numbers, strength, images.abs().sum(1), strict=True)]
-        alike = [likeness(*pair) for pair in zip(maps[lesson.model_name], maps[name], strict=True)]
-        notes[name] = [f"sum {row[2]:.1f}, r = {r}" for row, r in zip(numbers, alike, strict=True)]
+        alike = [[likeness(*pair) for pair in zip(of[lesson.model_name], of[name], strict=True)]
+                 for of in (maps, unsigned)]  # fmt: skip
+        notes[name] = [f"sum {row[2]:.1f}, r = {r} (unsigned {u})" for row, r, u in zip(numbers, *alike, strict=True)]
     header = ["network", "image", "logit", "sum of\n|shares|", "sum of\nshares", "left over", "from\nbiases"]
     print_table([*header, "r of |shares|\nwith |input|"], rows)
 
 # %% [markdown]
-# "Left over" and "from biases" agree to the last digit, in every network. Without biases nothing is left over. The
+# "Left over" and "from biases" agree up to rounding, in every network. Without biases nothing is left over. The
 # trained networks differ: SqueezeNet's pixels bring most of the logit, those of ResNet-50 bring almost nothing or less
 # than nothing. Do its biases bring more than the whole logit? For the dog and the macaw they do, for the panda not
 # quite (`--image data/` makes the table for all 19 photographs: they do for 9). ResNet-50 was trained with batch norm,
@@ -242,7 +243,8 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # Two networks that name the same animal share out its score in unrelated ways: r is as close to 0 as for the network
-# that knows nothing. And the maps with the clearest outlines come from that one.
+# that knows nothing. Without the signs ("unsigned", the blocks of |shares|) they agree with 0.5 to 0.6. But with the
+# random network the first one agrees nearly as well, 0.4 to 0.7: what they have in common is the photograph.
 #
 # ## Move the zero
 #
@@ -360,8 +362,8 @@ if __name__ == "__main__":
 # - **Not pixels of the zero's colour.** The darkest fifth of the pixels holds 60 % of the dog's map with the mean
 #   colour as zero, and 12 % with black. Its back is most of the map or nothing, by *your* choice of the zero.
 # - **Not the network, where you see the animal.** The map is the gradient times the photograph, so the photograph
-#   shines through. The last column of the long table measures it: a network with random weights shows *more* of the
-#   photograph than the trained one with the same layers.
+#   shines through. The last column of the long table measures it. A network with random weights shows *more* of the
+#   photograph than the trained one with the same layers, and the clearest dog of the figure "networks" is its.
 #
 # ## Exercises
 #
