@@ -215,7 +215,7 @@ def test_leaves_no_trace(tiny, small_images):
     assert_leaves_no_trace(lambda *args: smoothgrad(*args, n_samples=2), tiny, small_images)
 
 
-@pytest.mark.parametrize("network", ["squeezenet", "resnet"])
+@pytest.mark.parametrize("network", ["squeezenet", pytest.param("resnet", marks=pytest.mark.slow)])
 def test_captum_agrees_on_the_same_noisy_images(network, photos, request):
     """captum draws its own noise, so it gets ours one image at a time; averaging its maps must give ours."""
     model, n = request.getfixturevalue(network), 3
