@@ -37,10 +37,10 @@ class Exercise(NamedTuple):
 
 
 def lesson_files(folder: Path) -> list[Path]:
-    """The lessons in a folder and the parts in its rooms, in order: the scripts that begin with a cell of text."""
-    patterns = ("[0-9][0-9]_*.py", *(f"{room}/*.py" for room in ROOMS))
-    found = [file for pattern in patterns for file in sorted(folder.glob(pattern))]
-    return [file for file in found if file.read_text(encoding="utf-8").startswith("# %% [markdown]")]
+    """The lessons in a folder, and the parts in its rooms: of what lies there, the scripts that begin with text."""
+    parts = [file for room in ROOMS for file in sorted(folder.glob(f"{room}/*.py"))]
+    parts = [file for file in parts if file.read_text(encoding="utf-8").startswith("# %% [markdown]")]
+    return [*sorted(folder.glob("[0-9][0-9]_*.py")), *parts]
 
 
 def lesson_name(file: Path, folder: Path) -> str:
@@ -90,7 +90,8 @@ def solution_regions(text: str, name: str) -> list[Region]:
 def replaced(text: str, contents: list[tuple[Region, list[str]]]) -> str:
     """The text with each region, markers included, exchanged for other lines."""
     lines = text.splitlines()
-    for region, new in sorted(contents, reverse=True):  # from the end, so that line numbers stay right
+    # from the end, so that line numbers stay right
+    for region, new in sorted(contents, key=lambda pair: pair[0].first, reverse=True):
         lines[region.first : region.last + 1] = new
     return "\n".join(lines) + "\n"
 

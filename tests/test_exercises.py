@@ -79,8 +79,9 @@ def test_regions_are_announced_and_the_announced_have_regions():
     for name, text in TEXTS.items():
         room, _, part = name.rpartition(".")
         numbers = {exercise.number.split(".")[0] for exercise in announced(text)}
-        assert numbers == {NUMBERS[room] if part and room else str(int(name[:2]))}
-        assert 1 <= len(announced(text)) <= 6
+        assert numbers <= {NUMBERS[room] if part and room else str(int(name[:2]))}
+        assert len(announced(text)) <= 6
+        assert numbers or name.startswith("09")                        # the doorway sends to its parts
 
 
 @pytest.mark.parametrize(

@@ -58,11 +58,11 @@ def test_the_models_weights_stay(lesson):
 def test_weights_come_from_the_generator_and_the_class_from_the_caller(lesson):
     for target, seed in zip(TARGETS, (3, 4), strict=True):
         model, generator = network(), torch.Generator().manual_seed(seed)
-        damaged = copy.deepcopy(model)
-        expected = [weights(damaged, IMAGE, target)[0]]
+        forgetful = copy.deepcopy(model)
+        expected = [weights(forgetful, IMAGE, target)[0]]
         for stage in ("fc", "conv2", "conv1"):
-            randomize(damaged.get_submodule(stage), generator)
-            expected.append(weights(damaged, IMAGE, target)[0])
+            randomize(forgetful.get_submodule(stage), generator)
+            expected.append(weights(forgetful, IMAGE, target)[0])
         found = [map for _, map in maps_of(lesson, model, target, seed)]
         assert len(found) == 4
         for mine, theirs in zip(found, expected, strict=True):
