@@ -77,7 +77,16 @@ if __name__ == "__main__":
 # What would two maps get that have nothing in common? If both are noise between 0 and 1, a pixel differs by
 # $\sqrt{1/6}$ (root mean square), and its own size is $\sqrt{1/3}$. The quotient is 0.71. For signed noise it is
 # $\sqrt 2 = 1.41$. A method near these numbers draws a new map each time.
-#
+
+# %%
+if __name__ == "__main__":
+    clean, copies = torch.tensor([3.0, 4.0]), (torch.tensor([3.0, 5.0]), torch.tensor([0.0, 4.0]))
+    print("two pixels:", ", ".join(f"{moved_by(clean, copy):.1f}" for copy in copies))
+    seeded = torch.Generator().manual_seed(lesson.seed)
+    unsigned, signed = torch.rand(2, 224, 224, generator=seeded), torch.randn(2, 224, 224, generator=seeded)
+    print(f"two maps of noise: {moved_by(*unsigned):.2f}; with signs: {moved_by(*signed):.2f}")
+
+# %% [markdown]
 # ## The formula
 #
 # $$\text{SENS} = \max_{\|y - x\|_\infty \le r} \frac{\|\Phi(y) - \Phi(x)\|}{\|\Phi(x)\|}
