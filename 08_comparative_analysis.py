@@ -1,8 +1,305 @@
-"""Lesson 08, under construction."""
+# %% [markdown]
+# # 08 Comparative analysis: which map is the better one, and how would you know?
+#
+# Seven lessons have drawn maps, and each ended with what its picture does not show. Now they stand side by side. There
+# is no single number for a good explanation: there are questions, and each has its own experiment. This lesson puts
+# every question to every method, and to maps that know nothing, and then asks which claims of the field are left.
+#
+# **After this lesson you can**
+#
+# 1. say which question an experiment asks, and which trap belongs to it;
+# 2. read a score beside the control that makes it mean something;
+# 3. tell a difference from chance, and leave undecided what is undecided;
+# 4. choose a method for a purpose, with the number that speaks for it;
+# 5. put a method of your own to the same test.
+#
+# **Level** advanced. **Before it** lessons 01 to 07. Each question has a part of its own, a lesson with an example by
+# hand; the table below names them. **Papers** are named there.
 
-from course.scenes import planted_scene
+# %%
+r"""Every method, every question. Run `python 08_comparative_analysis.py`; with a part's name behind it, that part."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from skimage.filters import sobel
+
+from course.figures import map_grid
+from course.files import write_text
+from course.lesson import print_table, start
+from course.parts import hand_over
+from course.scenes import counterfactual_scene, planted_scene
 from evaluation.deletion_insertion import area_under_curve, deletion_curve, insertion_curve
+from evaluation.is_it_chance import Estimate, judge
 from evaluation.methods import METHODS
 from evaluation.planted_scenes import energy_pointing_game, grid_pointing_game, human_agreement, pointing_game
 from evaluation.sanity_checks import parameter_randomization
-from evaluation.sensitivity import infidelity, max_sensitivity, sensitivity_n
+from evaluation.sensitivity import infidelity, sensitivity_n
+from evaluation.steadiness import max_sensitivity
+from evaluation.study import GROUPS, chosen, evaluate, prepare
+from evaluation.study_figures import figure_curves, figure_forest, figure_gallery, figure_scenes
+from evaluation.verdicts import METRICS, against_controls, claims, estimate_of, guidelines, report, values_of
+
+__all__ = [
+    "METHODS", "area_under_curve", "counterfactual_scene", "deletion_curve", "energy_pointing_game",
+    "grid_pointing_game", "human_agreement", "infidelity", "insertion_curve", "max_sensitivity",
+    "parameter_randomization", "planted_scene", "pointing_game", "sensitivity_n", "unjustified",
+]  # fmt: skip
+
+# %% [markdown]
+# ## A picture of the idea
+#
+# A tiny world: the picture has a disk, and stripes of grass. The network's score is the brightness of the disk's left
+# half, plus that of one corner of the grass. Four maps explain it. The first shows the weights, so it *is* the truth.
+# The second is what a person would draw, the third the edges of the picture, the last a spot in the middle. Three
+# questions are put to each:
+#
+# - *lost*: which share of the score goes when the fifth of the picture that the map ranks highest goes?
+# - *on it*: which share of the map lies on the disk?
+# - *forgets*: does the map change when the network's weights are replaced by noise?
+#
+# The truth loses the second question to the drawing, because the network uses the grass, and the truth says so. Each
+# question has its own winner, and only two of the three ask the network.
+
+
+# %%
+def figure_idea() -> Figure:
+    """A network of half a disk and a corner; four maps, three questions."""
+    y, x = torch.meshgrid(torch.linspace(-1, 1, 64), torch.linspace(-1, 1, 64), indexing="ij")
+    disk = (x - 0.35) ** 2 + (y + 0.3) ** 2 < 0.1
+    weights = ((disk & (x < 0.35)) | ((x < -0.6) & (y > 0.6))).float()
+    picture = torch.where(disk, 0.9, 0.1 + 0.35 * ((8 * (x + y)).sin() > 0.3))
+    edges, spot = torch.from_numpy(sobel(picture.numpy())), torch.exp(-4 * (x**2 + y**2))
+    maps = {"the weights": weights, "drawn by a person": disk.float(), "edges": edges, "a spot in the middle": spot}
+    notes = {}
+    for name, map in maps.items():
+        left = picture * (map < map.flatten().quantile(0.8).clamp(min=1e-6))
+        lost, share = 1 - (weights * left).sum() / (weights * picture).sum(), (map * disk).sum() / map.sum()
+        notes[name] = [f"lost {lost:.2f}, on it {share:.2f}, {'forgets' if name == 'the weights' else 'stays'}"]
+    image = (picture - 0.45) / 0.225                                   # roughly the networks' normalisation
+    return map_grid(image.expand(1, 3, -1, -1), {name: map[None] for name, map in maps.items()}, notes=notes,
+                    titles=["picture"], heading="The score: half the disk and a corner of the grass")  # fmt: skip
+
+
+PARTS = ("deletion_insertion", "sensitivity", "steadiness", "planted_scenes", "sanity_checks", "is_it_chance")
+
+if __name__ == "__main__":
+    hand_over("evaluation", PARTS)
+    listed = {"type": lambda text: text.split(","), "metavar": "A,B"}
+    lesson = start(
+        "08_comparative_analysis",
+        f"Which map is the better one? A part's name, put first, runs that part: {', '.join(PARTS)}.",
+        images=["dog.jpg", "bird.jpg", "panda.jpg", "koala.jpg", "bison.jpg", "chicken.jpg", "jaguar.jpg", "lemur.jpg",
+                "polar_bear.jpg", "red_panda.jpg"],
+        options={
+            "--methods": {**listed, "help": f"some of {','.join(METHODS)} (default: all)"},
+            "--metrics": {**listed, "help": f"some of {','.join(GROUPS)} (default: all)"},
+            "--human": {"type": Path, "metavar": "DIR", "help": "human maps: <stem of the photo>.png or .npy"},
+        },
+        in_notebooks=["--quick"],
+    )  # fmt: skip
+    groups = chosen(lesson.args.metrics, GROUPS, "metric")
+    run = prepare(lesson, METHODS)
+    lesson.show(figure_idea(), "idea")
+
+# %% [markdown]
+# ## What each part asks
+#
+# | part | question | by hand | its trap |
+# | --- | --- | --- | --- |
+# | `deletion_insertion` | Does the score follow the map's order? | four pixels | a grey pixel is not a missing one |
+# | `sensitivity` | Do the *numbers* predict a loss? | min(A + B, 1) + 2 C | slopes are not shares |
+# | `steadiness` | Does the map stay, if the picture hardly moves? | two pixels | what never moves says nothing |
+# | `planted_scenes` | Is the map where the animal is? | nine pixels | evidence beside the animal |
+# | `sanity_checks` | Does the map change when the network forgets? | four ranks | noise passes best |
+# | `is_it_chance` | Is a difference more than chance? | three pictures | an interval from three pictures |
+#
+# `python 08_comparative_analysis.py planted_scenes` runs one of them.
+#
+# ## The methods and the controls
+#
+# A method here is a function (model, images, target) -> (B, H, W). `METHODS` names seven, and six controls that know
+# nothing of the network: noise and edges at every pixel, noise and edges in 7 x 7 cells, a spot in the centre, the same
+# value everywhere. *One control does not fit all.* A coarse map is compared with coarse noise and coarse edges, a fine
+# one with fine ones. Before any number was computed, each metric got its control: `METRICS` in evaluation/verdicts.py.
+#
+# A method of your own is one line: `METHODS["mine"] = my_function`.
+#
+# ## The run
+#
+# Ten photographs, twenty scenes with one planted animal, ten with two. Each value is a row of one table: picture,
+# method, metric, value. It is kept in scores.csv after every step, so a run that was stopped goes on where it stopped.
+# (With ResNet-50 it takes a while. `--quick` takes SqueezeNet and few pictures, and gives no verdicts.)
+
+# %%
+if __name__ == "__main__":
+    table = evaluate(run, groups)
+    methods = list(run.methods)
+    kinds = pd.Series([picture.kind for picture in run.pictures]).value_counts()
+    print(f"{lesson.model_name}: {len(table)} values of {len(methods)} methods and controls on",
+          ", ".join(f"{count} {kind}{'s' * (count > 1)}" for kind, count in kinds.items()))  # fmt: skip
+    photos, scenes = ([picture for picture in run.pictures if picture.kind == kind] for kind in ("photo", "scene"))
+    lesson.show(figure_gallery(run, [*photos[:3], *scenes[:1]]), "gallery")
+
+# %% [markdown]
+# ## Every method by every metric
+#
+# A row is a method, a column a metric: mean and 95 % interval over pictures. The last rows know nothing of the network.
+# Read no cell alone: the interval tells how far *pictures* differ, and says nothing yet about two methods.
+
+# %%
+TABLES = (
+    ("insertion", "deletion", "unexplained"), ("sensitivity_n", "box_energy", "human"),
+    ("energy", "reachable", "hit", "right_of_two"), ("grid", "untrained_energy", "max_sensitivity", "seconds"),
+    ("top_likeness", "likeness", "roughness"),
+)  # fmt: skip
+
+
+def print_scores(table: pd.DataFrame, methods: list[str], metrics: list[str]) -> None:
+    """Methods as rows, some metrics as columns; which maps were empty, and so have no value, is said below."""
+    heads, empties = [], []
+    for metric in metrics:
+        title, better, _ = METRICS[metric]
+        n = max(len(values_of(table, metric, method)) for method in methods)
+        heads.append(f"{title}\n({'higher' if better > 0 else 'lower'})\nn = {n}")
+        for method in methods:
+            empty = int(values_of(table, metric, method).isna().sum())
+            if empty and method != "uniform":
+                empties.append(f"{method} {empty} of {len(values_of(table, metric, method))} ({metric})")
+    rows = [[method, *(estimate_of(table, metric, method) if len(values_of(table, metric, method)) else ""
+                       for metric in metrics)] for method in methods]  # fmt: skip
+    print_table(["method", *heads], rows)
+    print(textwrap.fill("empty maps: " + ", ".join(empties), 98) if empties else "no empty maps", end="\n\n")
+
+
+if __name__ == "__main__":
+    for metrics in TABLES:
+        measured = [metric for metric in metrics if (table["metric"] == metric).any()]
+        if measured:
+            print_scores(table, methods, measured)
+
+# %% [markdown]
+# ## Deletion and insertion, with bands
+#
+# Blue is the method, dashed the noise *as fine as its map*. The bands are two standard errors of the mean: where they
+# overlap, look at the paired differences below before you say anything.
+
+# %%
+if __name__ == "__main__":
+    if "curves" in groups:
+        lesson.show(figure_curves(run, table), "curves")
+    if "scenes" in groups:
+        lesson.show(figure_scenes(run, scenes[:3]), "scenes")
+
+# %% [markdown]
+# ## Better than the control?
+#
+# The picture this lesson is about. Each row: a method minus its control, on the same pictures, turned so that *right is
+# better*. Grey rows cross the red line: these pictures cannot tell the method from a map that knows nothing.
+
+# %%
+FOREST = ("insertion", "deletion", "sensitivity_n", "energy", "right_of_two", "box_energy")
+
+if __name__ == "__main__":
+    judged = against_controls(table, methods)
+    if len(judged) and (judged["metric"].isin(FOREST) & (judged["n"] > 1)).any():
+        lesson.show(figure_forest(judged, FOREST), "forest")
+        words = judged["verdict"].replace({"holds": "better", "does not hold": "worse"})
+        counts = pd.crosstab(judged["method"], words)
+        print_table(["against the control", *counts.columns], [[name, *row] for name, *row in counts.itertuples()])
+
+# %% [markdown]
+# ## Claims of the field
+#
+# Each claim is a sentence about two maps, and was written down with its direction before the run. The number is the
+# mean difference, in the metric's own unit, picture by picture. $p$ says how often coins do as well, corrected for the
+# number of claims. Below ten pictures there is no verdict.
+
+# %%
+if __name__ == "__main__":
+    found = claims(table)
+    rows = [[row.claim, Estimate(row.mean, row.low, row.high, row.n), row.n, f"{row.corrected:.2g}", row.verdict]
+            for row in found.itertuples()]  # fmt: skip
+    if rows:
+        print_table(["claim", "first minus second", "n", "p", "verdict"], rows)
+    heading = (f"{lesson.model_name}, seed {lesson.seed}, {dict(kinds)}. Every value is in scores.csv.")
+    write_text(run.folder / "08_report.md", report(table, methods, judged, found, heading))
+    print(f"wrote {run.folder / '08_report.md'}\nwrote {run.folder / 'scores.csv'}")
+
+# %% [markdown]
+# ## Which method when
+#
+# Not a ranking. For each question: which methods are better than a map that knows nothing, by how much, and one thing
+# to be careful about.
+
+# %%
+if __name__ == "__main__":
+    for paragraph in guidelines(judged) or ["Fewer than ten pictures: there is nothing to say. Run it in full."]:
+        print(textwrap.fill(paragraph, 98, subsequent_indent="  "))
+
+# %% [markdown]
+# ## Read a report
+#
+# The same rules serve for the reports of others. A colleague sends five claims with their numbers and verdicts. Which
+# verdicts do the numbers not justify? Look for four things: pictures, interval, correction, and the direction.
+
+
+# %%
+def unjustified(reported: pd.DataFrame) -> list[str]:
+    """Which claims of a report have a verdict that their numbers do not justify?
+
+    Args:
+        reported: a row each, columns claim, mean, low, high, n, p, side ("above" or "below" 0) and verdict ("holds",
+            "does not hold", "undecided" or "too few pictures"). p is not corrected yet.
+
+    Returns:
+        The texts of those claims whose verdict differs from the one that evaluation.is_it_chance.judge gives, in order.
+    """
+    # BEGIN SOLUTION 8.9
+    justified = judge(reported)["verdict"]
+    return reported.loc[justified != reported["verdict"], "claim"].tolist()
+    # END SOLUTION
+
+
+if __name__ == "__main__":
+    reported = pd.DataFrame(
+        [("ours is better than noise", 0.12, 0.05, 0.20, 12, 0.004, "above", "holds"),
+         ("ours is better than the centre", 0.20, 0.08, 0.31, 4, 0.125, "above", "holds"),
+         ("ours is better than the edges", 0.03, -0.01, 0.08, 20, 0.160, "above", "does not hold"),
+         ("ours is steadier than theirs", -0.04, -0.08, -0.005, 15, 0.041, "below", "holds"),
+         ("ours follows the class less", 0.09, 0.03, 0.15, 20, 0.008, "below", "does not hold")],
+        columns=["claim", "mean", "low", "high", "n", "p", "side", "verdict"],
+    )  # fmt: skip
+    print_table(reported.columns, reported.values.tolist())
+    print("not justified:", "; ".join(unjustified(reported)))
+
+# %% [markdown]
+# The second has four pictures. The third is *undecided*: an interval that holds 0 shows neither the claim nor its
+# opposite. The fourth had a $p$ below 0.05 before it was corrected for the four claims that could be judged.
+#
+# ## What the picture does not show
+#
+# - **Not which method is the best.** Each question has its own answer; a method may lead one and fail the next.
+# - **Not truth about the network**, where the truth is ours: boxes and masks reward a map for being where *we* look.
+# - **Not natural pictures.** Deletion, insertion, scenes and mosaics feed the network what it has never met.
+# - **Not other networks, not other things than animals.** Intervals say how far pictures vary, nothing more.
+# - **Not equality.** "Undecided" is no tie: ten photographs can show large differences only.
+# - **Not our own choices.** The grain of the controls, 7 x 7, the grey, the blur, SmoothGrad's 20 samples: another
+#   choice may give another verdict.
+#
+# ## Exercises
+#
+# **8.5 A method of your own** (difficulty 3, 60 minutes, no code to submit). Add SmoothGrad times Grad-CAM to
+# `METHODS`. *First predict:* which of its rows in the forest plot lie right of the red line? Then measure
+# (`--methods mine,grad_cam,random,edges,uniform,random_7x7,edges_7x7,centre`). What is its fair control: coarse or
+# fine? A method that you change afterwards needs another name, or another `--output-dir`: kept values stay.
+#
+# **8.9 Find the unjustified verdicts** (difficulty 2, 20 minutes, 3 points). *First answer* from the tables of scores:
+# which *control* wins the column of insertion, and which methods does it beat? Then fill in `unjustified`. *Hints:*
+# what would `judge` say? · compare row by row · it takes the whole table, because the correction needs all claims.
+# *Then break it:* copy one claim of the report fifty times. Which verdicts fall, and is that fair?

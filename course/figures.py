@@ -141,7 +141,7 @@ def forest_plot(rows: Sequence[tuple[str, float, float, float, int]], *, xlabel:
         axis.plot(estimate, y, "s", color="black" if clear else "0.6", markersize=5)
     axis.axvline(0, color="tab:red", lw=1)
     axis.set_yticks(range(len(rows)), [f"{label}  (n = {n})" for label, *_, n in rows], fontsize=8)
-    axis.invert_yaxis()
+    axis.set_ylim(len(rows) - 0.4, -0.6)                               # from the top down, without margins
     axis.set_xlabel(xlabel)
     axis.set_title(heading, fontsize=10)
     return figure

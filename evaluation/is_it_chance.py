@@ -172,10 +172,10 @@ def hit_rate(hits: Sequence[bool | float | None]) -> Estimate:
 def coin_p(differences: Sequence[float]) -> float:
     """How often coins do as well: the two-sided sign-flip test of a mean of 0, exact up to 13 differences.
 
-    In (0, 1]; 1 for an empty sequence or one of zeros.
+    In (0, 1]; 1 for fewer than two differences, and for zeros.
     """
     differences = np.asarray(differences, dtype=float)
-    if not differences.any():
+    if len(differences) < 2 or not differences.any():
         return 1.0
     test = permutation_test((differences,), np.mean, permutation_type="samples", n_resamples=9999,
                             random_state=np.random.default_rng(0))  # fmt: skip
