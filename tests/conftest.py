@@ -21,7 +21,8 @@ from torch import Tensor, nn
 matplotlib.use("Agg")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import grading
+from grader import plugin as grading
+from grader.judge import over_there  # noqa: F401, for the tests of exercises
 from markers import lesson_path
 
 from utils import PROJECT_ROOT, load_image, load_model, preprocess_image
@@ -33,7 +34,7 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
     # option, and would run the conftest.py in it.
     strangers = [plugin for plugin in pluginmanager.get_plugins() if Path(getattr(plugin, "__file__", None) or "").name
                  == "conftest.py" and plugin.__file__ != __file__]  # fmt: skip
-    if strangers or Path(grading.__file__).parent != Path(__file__).parent:
+    if strangers or Path(grading.__file__).parent.parent != Path(__file__).parent:
         raise pytest.UsageError("another conftest.py was loaded first; write `pytest tests --submission=FOLDER`")
     pluginmanager._noconftest = True
     grading.add_options(parser)
@@ -89,7 +90,7 @@ class PixelFunction(nn.Module):
 @pytest.fixture
 def lesson(request: pytest.FixtureRequest) -> ModuleType:
     """The lesson or part that a test with points is about: the student's when a submission is graded, else ours."""
-    return grading.load_lesson(grading.lesson_of(request.node))
+    return grading.lesson_for(request.node)
 
 
 @pytest.fixture

@@ -30,6 +30,9 @@ def points(lesson: str, exercise: str) -> float:
         if done.returncode not in (0, 1):
             said = done.stdout[-300:] + done.stderr[-300:]
             raise RuntimeError(f"the grader ended with status {done.returncode} and said: {said}")
-        (grade,) = json.loads(report.read_text())["tests"]
-    print(f"{exercise}: {grade['score']:g} of {grade['max_score']:g} points, {grade['output']}")
-    return grade["score"]
+        tests = json.loads(report.read_text())["tests"]
+    score, possible = (sum(test[key] for test in tests) for key in ("score", "max_score"))
+    print(f"{exercise}: {score:g} of {possible:g} points")
+    for test in tests:
+        print(f"  {test['score']:g} of {test['max_score']:g}  {test['name']}: {test['output']}")
+    return score

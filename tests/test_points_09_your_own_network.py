@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 import torch
-from conftest import assert_tensor, unchanged
+from conftest import assert_tensor, over_there, unchanged
 from torch import Tensor, nn
 
 IMAGES = torch.randn(3, 3, 6, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -54,14 +54,23 @@ def test_adapted_networks_can_be_explained(lesson):
     corner = torch.zeros(6, 7, dtype=torch.bool)
     corner[0, 0] = True
     layer = nn.Conv2d(3, 2, 3, padding=1).double().eval()
-    x = IMAGES.clone().requires_grad_()
-    model = lesson.Adapter(layer, partial(lesson.mean_inside, region=corner))
-    (gradient,) = torch.autograd.grad(model(x)[:, 1].sum(), x)
+    gradient = over_there(lesson, slope_of_a_region, layer, corner)
     assert gradient[:, :, :2, :2].abs().min() > 0
     assert gradient[:, :, 2:].abs().max() == gradient[:, :, :, 2:].abs().max() == 0
+    assert_tensor(over_there(lesson, slope_of_the_mean), torch.full_like(IMAGES, 1 / 126))
+
+
+def slope_of_a_region(lesson, layer: nn.Module, region: Tensor) -> Tensor:
+    """Gradient of class 1's mean score inside a region."""
     x = IMAGES.clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(lesson.Adapter(Ages(), partial(lesson.with_age, age=2.0))(x)[:, 0].sum(), x)
-    assert_tensor(gradient, torch.full_like(IMAGES, 1 / 126))
+    model = lesson.Adapter(layer, partial(lesson.mean_inside, region=region))
+    return torch.autograd.grad(model(x)[:, 1].sum(), x)[0]
+
+
+def slope_of_the_mean(lesson) -> Tensor:
+    """Gradient of class 0's score of the network that wants an age."""
+    x = IMAGES.clone().requires_grad_()
+    return torch.autograd.grad(lesson.Adapter(Ages(), partial(lesson.with_age, age=2.0))(x)[:, 0].sum(), x)[0]
 
 
 def functional(lesson) -> nn.Module:
@@ -71,39 +80,59 @@ def functional(lesson) -> nn.Module:
         return lesson.Functional().double().eval()
 
 
-@pytest.mark.points(1, exercise="9.8")
-def test_the_function_is_the_same(lesson):
+def both(lesson) -> tuple[Tensor, Tensor]:
+    """Logits of the rewritten network and of the network itself, which is left as it was."""
     network = functional(lesson)
     with torch.no_grad(), unchanged(network, IMAGES):
-        found, expected = lesson.as_modules(network)(IMAGES), network(IMAGES)
+        return lesson.as_modules(network)(IMAGES), network(IMAGES)
+
+
+@pytest.mark.points(1, exercise="9.8")
+def test_the_function_is_the_same(lesson):
+    found, expected = over_there(lesson, both)
     assert_tensor(found, expected)
     assert expected.std() > 0
+
+
+def inspected(lesson) -> tuple[bool, list[str], list[tuple]]:
+    """Whether it is a Sequential, its parts that are not of torch.nn, and the shapes its ReLUs return."""
+    network, ran = lesson.as_modules(functional(lesson)), []
+    kinds = {type(part) for part in network.modules()}
+    own = [kind.__name__ for kind in kinds if not kind.__module__.startswith("torch.nn.modules")]
+    for part in network.modules():
+        if isinstance(part, nn.ReLU):
+            part.register_forward_hook(lambda layer, inputs, output: ran.append(tuple(output.shape[1:])))
+    network(IMAGES)
+    return isinstance(network, nn.Sequential), own, ran
 
 
 @pytest.mark.points(1, exercise="9.8")
 def test_every_step_is_a_module(lesson):
     """Two ReLUs, each of which runs; and no function hides in a module of the student's own."""
-    network, ran = lesson.as_modules(functional(lesson)), []
-    assert isinstance(network, nn.Sequential)
-    kinds = {type(part) for part in network.modules()}
-    assert not (own := [kind for kind in kinds if not kind.__module__.startswith("torch.nn.modules")]), own
-    for part in network.modules():
-        if isinstance(part, nn.ReLU):
-            part.register_forward_hook(lambda layer, inputs, output: ran.append(tuple(output.shape[1:])))
-    network(IMAGES)
+    sequential, own, ran = over_there(lesson, inspected)
+    assert sequential, "the network belongs into an nn.Sequential"
+    assert not own, f"modules of its own: {own}"
     assert ran == [(6, 4, 5), (8, 1, 2)]
+
+
+def shared(lesson) -> bool:
+    """Whether the rewritten network has the very parameters of the other."""
+    network = functional(lesson)
+    return {id(p) for p in lesson.as_modules(network).parameters()} == {id(p) for p in network.parameters()}
 
 
 @pytest.mark.points(1, exercise="9.8")
 def test_the_layers_themselves(lesson):
     """A weight that is changed in one is changed in the other."""
-    network = functional(lesson)
-    rewritten = lesson.as_modules(network)
-    assert {id(p) for p in rewritten.parameters()} == {id(p) for p in network.parameters()}
+    assert over_there(lesson, shared), "the layers were copied or made anew"
+
+
+def modes(lesson, training: bool) -> list[bool]:
+    """The mode of each part of a rewritten network."""
+    return [part.training for part in lesson.as_modules(functional(lesson).train(training)).modules()]
 
 
 @pytest.mark.points(1, exercise="9.8")
 def test_the_mode_is_the_networks(lesson):
-    network = functional(lesson)
-    assert not any(part.training for part in lesson.as_modules(network).modules())
-    assert all(part.training for part in lesson.as_modules(network.train()).modules())
+    assert not any(over_there(lesson, modes, False))
+    assert all(over_there(lesson, modes, True))

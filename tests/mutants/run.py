@@ -9,13 +9,14 @@ of the reference's solution, or "" for all of it. Applied in a temporary copy, o
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import runpy
-import subprocess
 import sys
 import tempfile
 import textwrap
+from contextlib import redirect_stderr, redirect_stdout
 from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +25,7 @@ TESTS = Path(__file__).resolve().parent.parent
 ROOT = TESTS.parent
 sys.path.insert(0, str(TESTS))
 
+import pytest
 from markers import lesson_files, replaced, solution_regions
 
 
@@ -67,7 +69,11 @@ def mutated(text: str, mutant: Mutant) -> str:
 
 
 def run(mutants: list[Mutant]) -> dict[str, dict]:
-    """Grade mutants of different exercises in one temporary copy: exercise -> grade."""
+    """Grade mutants of different exercises in one temporary copy: exercise -> score, max_score, output.
+
+    In this process, which never runs them: the answering process stays warm from one round to the next.
+    """
+    os.environ["GRADING_KEEPS_ITS_BOX"] = "1"
     with tempfile.TemporaryDirectory() as folder:
         for file in lesson_files(ROOT):
             text = file.read_text(encoding="utf-8")
@@ -78,15 +84,26 @@ def run(mutants: list[Mutant]) -> dict[str, dict]:
             copy = Path(folder) / file.relative_to(ROOT)
             copy.parent.mkdir(exist_ok=True)
             copy.write_text(text, encoding="utf-8")
-        report = Path(folder) / "grades.json"
-        command = [sys.executable, "-m", "pytest", str(TESTS), f"--submission={folder}", f"--grades={report}", "-q",
+        report, said = Path(folder) / "grades.json", io.StringIO()
+        command = [str(TESTS), f"--rootdir={ROOT}", f"--submission={folder}", f"--grades={report}", "-q",
                    "-p", "no:cacheprovider", *(f"--exercise={mutant.exercise}" for mutant in mutants)]  # fmt: skip
-        done = subprocess.run(command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True,
-                              text=True, check=False)  # fmt: skip
+        with redirect_stdout(said), redirect_stderr(said):
+            status = int(pytest.main(command))
         if not report.exists():
-            said = done.stdout[-300:] + done.stderr[-300:]
-            raise RuntimeError(f"the grader ended with status {done.returncode} and said: {said}")
-        return {grade["number"]: grade for grade in json.loads(report.read_text())["tests"]}
+            raise RuntimeError(f"the grader ended with status {status} and said: {said.getvalue()[-600:]}")
+        return by_exercise(json.loads(report.read_text())["tests"])
+
+
+def by_exercise(tests: list[dict]) -> dict[str, dict]:
+    """Entries of results.json, a test each -> exercise -> points, and why the first failed."""
+    grades: dict[str, dict] = {}
+    for test in tests:
+        grade = grades.setdefault(test["number"], {"score": 0.0, "max_score": 0.0, "output": ""})
+        grade["score"] += test["score"]
+        grade["max_score"] += test["max_score"]
+        if test["status"] == "failed" and not grade["output"]:
+            grade["output"] = test["output"].split("\n")[0]
+    return grades
 
 
 def rounds(mutants: list[Mutant]) -> list[list[Mutant]]:
@@ -98,14 +115,16 @@ def rounds(mutants: list[Mutant]) -> list[list[Mutant]]:
 
 
 def print_shares(results: list[tuple[Mutant, dict]]) -> None:
-    """A row a lesson: wrong answers that failed, right ones that passed."""
+    """A row a lesson: wrong answers that failed, what share of the points they earned, right ones that passed."""
     lessons = sorted({int(mutant.exercise.split(".")[0]) for mutant, _ in results})
-    print(f"{'lesson':8} {'wrong':>6} {'failed':>7} {'right':>7} {'passed':>7}")
+    print(f"{'lesson':8} {'wrong':>6} {'failed':>7} {'earned':>7} {'right':>7} {'passed':>7}")
     for lesson in [*lessons, None]:
         rows = [(m, g) for m, g in results if lesson in (None, int(m.exercise.split(".")[0]))]
         wrong, right = ([g["score"] == g["max_score"] for m, g in rows if m.right is kind] for kind in (False, True))
+        shares = [g["score"] / g["max_score"] for m, g in rows if not m.right]
+        earned = f"{sum(shares) / len(shares):.0%}" if shares else ""
         name = "all" if lesson is None else f"{lesson:02d}"
-        print(f"{name:8} {len(wrong):6} {wrong.count(False):7} {len(right):7} {right.count(True):7}")
+        print(f"{name:8} {len(wrong):6} {wrong.count(False):7} {earned:>7} {len(right):7} {right.count(True):7}")
     wrong = [g["score"] < g["max_score"] for m, g in results if not m.right]
     if wrong:
         print(f"{100 * sum(wrong) / len(wrong):.0f} % of the wrong answers fail")

@@ -1,0 +1,320 @@
+"""The process that answers with a student's code. It judges nothing and knows no right answer.
+
+    python answerer.py ROOT
+
+ROOT holds utils.py, course/ and data/ of the course, no lesson. Requests come on standard input, answers go to what was
+standard output. A fork of the warm process gets the text of the lessons below the one that is graded, and a fork of
+that, for each exercise, the student's lesson. What an exercise leaves behind, files or processes, ends with it.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import ctypes
+import gc
+import importlib
+import importlib.abc
+import os
+import pickle
+import random
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import numpy as np
+import torch
+import wire
+from torch import nn
+
+MEMORY = 2 << 30     # bytes beyond what the warm process holds
+FILE_SIZE = 64 << 20  # bytes in one file
+PROCESSES = 64
+STATEMENT = 5         # seconds for one statement at the top of a file
+
+BOXED = "BOXED" in os.environ  # every process and every file in /tmp is then this program's
+
+KEPT: list = []       # things that stay here, by number
+
+
+class Alarm(BaseException):
+    """A statement took too long; no `except Exception` of a student's stops it."""
+
+
+def keep(thing: object) -> int:
+    """The number of a thing that the judge may ask for again."""
+    KEPT.append(thing)
+    return len(KEPT) - 1
+
+
+def kept(number: int) -> object:
+    """What handles in a request stand for."""
+    return KEPT[number]
+
+
+def limit_resources() -> None:
+    """Memory, file size, processes, for good: a process can lower its limits but hardly raise them."""
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux counts private memory; address space would count libraries that are only mapped
+        held = next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmData"))
+        resource.setrlimit(resource.RLIMIT_DATA, (1024 * held + MEMORY,) * 2)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_SIZE, FILE_SIZE))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NPROC, (PROCESSES, PROCESSES))
+
+
+def calm() -> None:
+    """The global state every call starts from, whatever an earlier one made of it."""
+    os.chdir(tempfile.gettempdir())
+    sys.setrecursionlimit(1000)
+    gc.enable()
+    torch.set_default_dtype(torch.float32)
+    torch.set_default_device(None)
+    torch.set_num_threads(1)
+    torch.autograd.set_detect_anomaly(False)
+    torch.use_deterministic_algorithms(False)
+    torch.manual_seed(0)
+    np.random.seed(0)
+    random.seed(0)
+
+
+def sentence(error: BaseException) -> str:
+    """First line of an exception, even of one that lies about itself."""
+    try:
+        return (str(error).strip().splitlines() or [""])[0][:300]
+    except BaseException:
+        return ""
+
+
+def names(error: BaseException) -> list[str]:
+    """The names of an exception's class and of what it is derived from."""
+    return [kind.__name__[:80] for kind in type(error).__mro__[:10]]
+
+
+def new_module(name: str) -> ModuleType:
+    """An empty module under the name by which import, or import_lesson, finds it from now on."""
+    room, _, part = name.rpartition(".")
+    key = f"lesson_{name}" if name[0].isdigit() else name
+    module = sys.modules[key] = ModuleType(key)
+    module.__file__ = f"{name.replace('.', '/')}.py"
+    if room:
+        if room not in sys.modules:
+            sys.modules[room] = ModuleType(room)
+            sys.modules[room].__path__ = []
+        setattr(sys.modules[room], part, module)
+    return module
+
+
+def prepare(sources: dict[str, str]) -> None:
+    """The lessons and parts below, from their text and in an order in which one may import another."""
+    for name, source in sources.items():
+        module = new_module(name)
+        exec(compile(source, module.__file__, "exec", dont_inherit=True), vars(module))
+
+
+class HandedIn(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Finds the helper modules that were handed in with a lesson."""
+
+    def __init__(self, texts: dict[str, str]) -> None:
+        self.texts = texts
+
+    def find_spec(self, name: str, _path: object = None, _target: object = None) -> ModuleSpec | None:
+        return ModuleSpec(name, self) if name in self.texts else None
+
+    def exec_module(self, module: ModuleType) -> None:
+        exec(compile(self.texts[module.__name__], f"{module.__name__}.py", "exec", dont_inherit=True), vars(module))
+
+
+def load(name: str, source: str, helpers: dict[str, str]) -> list[list]:
+    """Run a lesson statement by statement; what fails is reported and does not stop the rest.
+
+    Returns:
+        [line, exception names, sentence] for each statement that failed.
+    """
+    sys.meta_path.append(HandedIn(helpers))
+    module = new_module(name)
+    keep(module)
+    try:
+        code = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        return [[getattr(error, "lineno", None) or 1, names(error), sentence(error)]]
+    future = [node for node in code.body if isinstance(node, ast.ImportFrom) and node.module == "__future__"]
+    failed = []
+    signal.signal(signal.SIGALRM, ring)
+    for node in code.body:
+        body = ast.Module([*(future if node not in future else []), node], type_ignores=[])
+        try:
+            signal.alarm(STATEMENT)
+            exec(compile(body, module.__file__, "exec", dont_inherit=True), vars(module))
+        except BaseException as error:
+            failed.append([node.lineno, names(error), sentence(error)])
+        finally:
+            signal.alarm(0)
+    return failed
+
+
+def ring(_number: int, _frame: object) -> None:
+    """What the alarm clock does."""
+    raise Alarm(f"took longer than {STATEMENT} seconds")
+
+
+def parts_of(value: object, found: list) -> list:
+    """The tensors, networks and generators in an argument, in order."""
+    if isinstance(value, torch.Tensor | nn.Module | torch.Generator):
+        found.append(value)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            parts_of(item, found)
+    elif isinstance(value, dict):
+        parts_of([*value.values()], found)
+    return found
+
+
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+def picture(thing: object) -> object:
+    """What could be changed about an argument, copied."""
+    if isinstance(thing, torch.Generator):
+        return thing.get_state()
+    if isinstance(thing, torch.Tensor):
+        return [thing.detach().clone(), thing.requires_grad, None if thing.grad is None else thing.grad.clone()]
+    return {
+        "tensors": {name: picture(tensor) for name, tensor in tensors_of(thing)},
+        "modules": [[name, type(m).__name__, m.training, bool(getattr(m, "inplace", False)),
+                     [len(getattr(m, hooks)) for hooks in HOOKS]] for name, m in thing.named_modules()],
+    }  # fmt: skip
+
+
+def tensors_of(model: nn.Module) -> list:
+    """Parameters and buffers with their names."""
+    return [*model.named_parameters(), *model.named_buffers()]
+
+
+def same(first: object, second: object) -> bool:
+    """Whether two pictures show the same."""
+    if isinstance(first, torch.Tensor):
+        return isinstance(second, torch.Tensor) and first.dtype == second.dtype and torch.equal(first, second)
+    if isinstance(first, list):
+        return len(first) == len(second) and all(same(*pair) for pair in zip(first, second, strict=True))
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(same(first[key], second[key]) for key in first)
+    return first == second
+
+
+def call(request: dict) -> dict:
+    """Call something with the arguments of a request; the result, and what the call changed."""
+    things = parts_of([request["args"], request["kwargs"]], [])
+    before, drawn = [picture(thing) for thing in things], torch.get_rng_state()
+    with torch.set_grad_enabled(request["grad"]), torch.inference_mode(request["inference"]):
+        result = kept(request["object"])(*request["args"], **request["kwargs"])
+    after = [picture(thing) for thing in things]
+    changed = [None if same(*pair) else pair[1] for pair in zip(before, after, strict=True)]
+    return {"result": result, "changed": changed, "drawn": not torch.equal(drawn, torch.get_rng_state())}
+
+
+def answer(request: dict) -> dict:
+    """What the judge asked for."""
+    do = request["do"]
+    if do == "load":
+        return {"failed": load(request["name"], request["source"], request["helpers"])}
+    if do == "calm":
+        return {"result": calm()}
+    if do == "get":
+        return {"result": getattr(kept(request["object"]), request["name"])}
+    if do == "enter":
+        return {"result": kept(request["object"]).__enter__()}
+    if do == "exit":
+        return {"result": bool(kept(request["object"]).__exit__(None, None, None))}
+    if do == "run":
+        return {"result": request["function"](kept(request["object"]), *request["args"])}
+    if do == "list":
+        return {"result": list(kept(request["object"]))}
+    return call(request)
+
+
+def serve(receive: int, send: int) -> None:
+    """Answer requests until the judge is done with this exercise."""
+    while True:
+        number, request = pickle.loads(wire.read_message(receive))
+        if request["do"] == "end":
+            os._exit(0)
+        try:
+            outcome = answer(request)
+        except BaseException as error:
+            outcome = {"error": names(error), "text": sentence(error)}
+        try:
+            data = wire.pack({"number": number, **outcome}, keep)
+        except BaseException as error:
+            data = wire.pack({"number": number, "error": names(error), "text": sentence(error)}, keep)
+        wire.write_all(send, data)
+
+
+def channel() -> tuple[int, int]:
+    """Standard input and output as a channel of their own; what a student prints goes nowhere."""
+    receive, send, nowhere = os.dup(0), os.dup(1), os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(nowhere, stream)
+    return receive, send
+
+
+def tidy() -> None:
+    """End what an exercise started and remove what it wrote; in a box of its own everything else is that."""
+    ours = {1, os.getpid(), os.getppid()}
+    while others := {int(name) for name in os.listdir("/proc") if name.isdigit()} - ours if BOXED else ():
+        for process in others:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(-1, os.WNOHANG)
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    for entry in os.scandir(tempfile.gettempdir()) if BOXED else ():
+        with contextlib.suppress(OSError):
+            shutil.rmtree(entry) if entry.is_dir(follow_symlinks=False) else os.unlink(entry)
+
+
+def forks(receive: int, send: int, level: int) -> None:
+    """Say "ready"; for each "begin" fork and hand over; tidy up after it. "back" ends this level."""
+    while True:
+        wire.write_all(send, b"ready %d" % level)
+        word = wire.read_message(receive)
+        if word != b"begin":
+            os._exit(0)
+        child = os.fork()
+        if child == 0 and level == 0:
+            prepare(pickle.loads(wire.read_message(receive)))
+            forks(receive, send, level + 1)
+        if child == 0:
+            limit_resources()
+            calm()
+            serve(receive, send)
+        os.waitpid(child, 0)
+        if level == 1:
+            tidy()
+
+
+def main(root: str) -> None:
+    """Warm up with everything that the course's own modules import, then fork."""
+    receive, send = channel()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(4, 0)                                  # PR_SET_DUMPABLE: no fork looks into its parent
+    sys.dont_write_bytecode = True
+    sys.path.insert(0, root)
+    for name in pickle.loads(wire.read_message(receive)):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    forks(receive, send, 0)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

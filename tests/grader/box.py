@@ -1,0 +1,108 @@
+"""Where a student's code runs: under bubblewrap if it is installed, otherwise as a plain process, which is said."""
+
+from __future__ import annotations
+
+import ast
+import os
+import shutil
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+from markers import lesson_files, lesson_name, lesson_path
+
+from course.paths import PROJECT_ROOT
+
+HERE = Path(__file__).resolve().parent
+ANSWERER = ("answerer.py", "wire.py")
+SCRATCH = 256 << 20  # bytes that a submission can write, all files together
+
+
+def text_of(name: str) -> str:
+    """The reference's text of a lesson, part or module."""
+    return (PROJECT_ROOT / f"{lesson_path(name)}.py").read_text(encoding="utf-8")
+
+
+def imports(name: str) -> set[str]:
+    """Everything that a lesson, part or module of the project names as a module: "torch.nn", "utils", "05_gradcam"."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(text_of(name))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) == "import_lesson":
+            found |= {argument.value for argument in node.args if isinstance(argument, ast.Constant)}
+    return found
+
+
+def in_project(name: str) -> bool:
+    """Whether a module is a file of the project."""
+    return (PROJECT_ROOT / f"{lesson_path(name)}.py").is_file()
+
+
+@cache
+def below(name: str) -> tuple[str, ...]:
+    """The lessons and parts that one builds on, itself excepted, in an order in which they can be imported."""
+    order: list[str] = []
+
+    def visit(other: str) -> None:
+        for lower in sorted(filter(in_project, imports(other))):
+            if lower not in (*order, name) and not lower.startswith(("course.", "utils")):
+                visit(lower)
+                order.append(lower)
+
+    visit(name)
+    return tuple(order)
+
+
+@cache
+def packages() -> tuple[str, ...]:
+    """What the course imports from outside, and its modules below the lessons: warm before a student's code comes."""
+    own = ["utils", *(f"course.{file.stem}" for file in sorted(PROJECT_ROOT.glob("course/*.py")))]
+    lessons = [lesson_name(file, PROJECT_ROOT) for file in lesson_files(PROJECT_ROOT)]
+    outside = {name for each in lessons for name in imports(each) if not in_project(name) and not name[0].isdigit()}
+    return (*own, *sorted(outside - {"__future__"}))
+
+
+def copy_course(to: Path, isolation: str) -> None:
+    """What the answering process may see of the course: utils.py, course/ and the data. No lesson, no test."""
+    shutil.copy(PROJECT_ROOT / "utils.py", to)
+    shutil.copytree(PROJECT_ROOT / "course", to / "course", ignore=shutil.ignore_patterns("__pycache__"))
+    for file in ANSWERER:
+        shutil.copy(HERE / file, to / file)
+    if isolation == "none":
+        os.symlink(PROJECT_ROOT / "data", to / "data")
+    else:
+        (to / "data").mkdir()                                          # the place for a mount
+
+
+@cache
+def bubblewrap() -> str | None:
+    """The path of bwrap, if it is installed and may be used here."""
+    program = shutil.which("bwrap")
+    if program is None or not sys.platform.startswith("linux"):
+        return None
+    trial = [program, "--unshare-all", "--ro-bind", "/", "/", "true"]
+    return program if subprocess.run(trial, capture_output=True, check=False).returncode == 0 else None
+
+
+def command(root: Path, isolation: str) -> list[str]:
+    """The answering process's command line; `isolation` is "bubblewrap" or "none"."""
+    if isolation == "none":
+        return [sys.executable, str(root / "answerer.py"), str(root)]
+    python = [str(Path(prefix).resolve()) for prefix in (sys.base_prefix, sys.prefix)]
+    system = [path for path in ("/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", "/etc/alternatives")
+              if os.path.exists(path)]  # fmt: skip
+    binds = [("--ro-bind", path, path) for path in dict.fromkeys([*system, *python])]
+    binds += [("--ro-bind", str(root), "/course"), ("--ro-bind", str(PROJECT_ROOT / "data"), "/course/data")]
+    variables = {"OMP_NUM_THREADS": "1", "HOME": "/tmp", "PATH": "/usr/bin", "MPLBACKEND": "Agg", "BOXED": "1",
+                 "MPLCONFIGDIR": "/tmp/matplotlib"}  # fmt: skip
+    return [
+        bubblewrap(), "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv",
+        "--proc", "/proc", "--dev", "/dev", "--size", str(SCRATCH), "--tmpfs", "/tmp",
+        *(word for bind in binds for word in bind), "--chdir", "/tmp",
+        *(word for item in variables.items() for word in ("--setenv", *item)),
+        sys.executable, "/course/answerer.py", "/course",
+    ]  # fmt: skip

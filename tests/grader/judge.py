@@ -1,0 +1,306 @@
+"""The judge's side: a lesson whose functions are answered by another process.
+
+To a test a Remote looks like the lesson: it calls functions, reads constants, enters context managers. Values come back
+as plain data; networks and tensors that were given as arguments afterwards look as the call left them.
+"""
+
+from __future__ import annotations
+
+import builtins
+import os
+import pickle
+import secrets
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import cloudpickle
+import torch
+from torch import nn
+
+from grader import wire
+from grader.box import below, command, packages, text_of
+
+
+class Lost(RuntimeError):
+    """The answering process is gone, or said something that is no answer; the reason is the text."""
+
+
+class StudentError(Exception):
+    """An exception of the student's code that Python itself does not have."""
+
+
+class Box:
+    """A warm answering process: load() a student's lesson for each exercise, end() it, stop() the process.
+
+    Args:
+        root: the course without lessons, as box.copy_course() made it.
+        isolation: "bubblewrap" or "none".
+        seconds: for a request.
+    """
+
+    def __init__(self, root: Path, isolation: str, seconds: float = 10) -> None:
+        self.root, self.isolation, self.seconds = root, isolation, seconds
+        self.process: subprocess.Popen | None = None
+        self.lesson: str | None = None                                 # whose lower lessons are loaded
+        self.deadline, self.serving = time.monotonic(), False
+
+    def start(self) -> None:
+        """Start the process and wait until it is warm."""
+        environment = {"PATH": os.environ.get("PATH", ""), "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg",
+                       "HOME": str(self.root)} if self.isolation == "none" else {}  # fmt: skip
+        self.process = subprocess.Popen(
+            command(self.root, self.isolation), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL, env=environment, start_new_session=True, cwd=self.root,
+        )  # fmt: skip
+        self.deadline = time.monotonic() + 120
+        self.send(pickle.dumps(packages()))
+        self.expect_ready(0)
+
+    def turn_to(self, lesson: str) -> None:
+        """Have the lessons below this one loaded, in a fork that its exercises share."""
+        if self.process is None:
+            self.start()
+        self.deadline = time.monotonic() + 60
+        if self.lesson is not None:
+            self.send(b"back")
+            self.expect_ready(0)
+        self.send(b"begin")
+        self.send(pickle.dumps({name: text_of(name) for name in below(lesson)}))
+        self.expect_ready(1)
+        self.lesson = lesson
+
+    def expect_ready(self, level: int) -> None:
+        """Between two exercises the process says so: at level 0 without lessons, at level 1 with those below."""
+        if self.receive() != b"ready %d" % level:
+            self.stop()
+            raise Lost("wrote into the grader's channel")
+
+    def load(self, lesson: str, source: str, helpers: dict[str, str]) -> tuple[Remote, list]:
+        """A student's lesson in a fresh fork, and its top-level statements that failed: [line, exception names, text].
+
+        Args:
+            lesson: its name, such as "05_gradcam".
+            source: its text.
+            helpers: texts of modules that were handed in with it, by their names.
+        """
+        self.end()
+        if self.process is None or self.lesson != lesson:
+            self.turn_to(lesson)
+        self.send(b"begin")
+        self.serving = True
+        failed = self.ask(60, do="load", name=lesson, source=source, helpers=helpers)["failed"]
+        return Remote(self, 0, "module"), failed
+
+    def end(self) -> None:
+        """The exercise is over. What does not end by itself is ended."""
+        if self.process is None or not self.serving:
+            return
+        self.serving = False
+        self.deadline = time.monotonic() + 10
+        try:
+            self.send(pickle.dumps((0, {"do": "end"})))
+            self.expect_ready(1)
+        except Lost:
+            self.stop()
+
+    def stop(self) -> None:
+        """End the process and all that it started."""
+        process, self.process, self.serving, self.lesson = self.process, None, False, None
+        if process is not None:
+            for kill in (os.killpg, os.kill):
+                try:
+                    kill(process.pid, signal.SIGKILL)
+                except (ProcessLookupError, PermissionError):
+                    continue
+            process.stdin.close()
+            process.stdout.close()
+            process.wait()
+
+    def ask(self, seconds: float | None = None, **request: object) -> dict:
+        """Send a request and wait for its answer; an exception over there is raised here."""
+        number = secrets.randbits(60)
+        self.deadline = time.monotonic() + (seconds or self.seconds)
+        self.send(cloudpickle.dumps((number, request)))
+        try:
+            answer = wire.unpack(self.receive())
+        except wire.Nonsense as error:
+            self.stop()
+            raise Lost("wrote into the grader's channel") from error
+        if type(answer) is not dict or answer.get("number") != number:
+            self.stop()
+            raise Lost("wrote into the grader's channel")
+        if "error" in answer:
+            raise_again(answer["error"], answer["text"])
+        return answer
+
+    def send(self, data: bytes) -> None:
+        """A message to the process."""
+        if self.process is None:
+            raise Lost("the process ended")
+        try:
+            wire.write_all(self.process.stdin.fileno(), data)
+        except OSError as error:
+            self.stop()
+            raise Lost("the process ended") from error
+
+    def receive(self) -> bytes:
+        """A message from the process, before the deadline."""
+        pipe = self.process.stdout.fileno()
+
+        def wait() -> None:
+            if not select.select([pipe], [], [], max(0, self.deadline - time.monotonic()))[0]:
+                raise TimeoutError
+
+        try:
+            return wire.read_message(pipe, wait)
+        except TimeoutError as error:
+            self.stop()
+            raise Lost(f"took longer than {self.seconds:g} seconds") from error
+        except EOFError as error:
+            self.stop()
+            raise Lost("ended the process") from error
+        except wire.Nonsense as error:
+            self.stop()
+            raise Lost("wrote into the grader's channel") from error
+
+
+def raise_again(names: list, text: str) -> None:
+    """An exception of the other side: the first of its classes that Python has."""
+    for name in names if isinstance(names, list) else []:
+        kind = getattr(builtins, str(name), None)
+        if isinstance(kind, type) and issubclass(kind, Exception) and kind is not Exception:
+            raise kind(str(text))
+    raise StudentError(f"{names[0] if names else 'an error'}: {text}")
+
+
+class Remote:
+    """Something in the answering process: the lesson, a function, an object of the student's."""
+
+    def __init__(self, box: Box, number: int, kind: str) -> None:
+        self._box, self._number, self._kind = box, number, kind
+
+    def __reduce__(self) -> tuple:
+        return remote_stand_in, (self._number,)                        # over there it is the thing itself
+
+    def _value(self, value: Any) -> Any:
+        """Handles become Remotes."""
+        if type(value) is wire.Handle:
+            return Remote(self._box, *value)
+        if type(value) in (list, tuple):
+            return type(value)(self._value(item) for item in value)
+        if type(value) is dict:
+            return {key: self._value(item) for key, item in value.items()}
+        return value
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self._value(self._box.ask(do="get", object=self._number, name=name)["result"])
+
+    def __call__(self, *args: object, **kwargs: object) -> Any:
+        answer = self._box.ask(do="call", object=self._number, args=args, kwargs=kwargs, grad=torch.is_grad_enabled(),
+                               inference=torch.is_inference_mode_enabled())  # fmt: skip
+        things = parts_of([args, kwargs], [])
+        for thing, seen in zip(things, answer["changed"], strict=True):
+            if seen is not None:
+                apply(thing, seen)
+        if answer["drawn"]:
+            torch.rand(1)                                              # the global random state moved over there
+        return self._value(answer["result"])
+
+    def __enter__(self) -> Any:
+        return self._value(self._box.ask(do="enter", object=self._number)["result"])
+
+    def __exit__(self, *_exception: object) -> None:
+        self._box.ask(do="exit", object=self._number)
+
+    def __iter__(self):
+        return iter(self._value(self._box.ask(do="list", object=self._number)["result"]))
+
+    def __repr__(self) -> str:
+        return f"<a {self._kind}>"
+
+
+def over_there(lesson: object, function: Callable, *args: object) -> Any:
+    """function(lesson, *args), where the lesson lives: for tests that need its objects, not only their values.
+
+    What comes back is plain data all the same, and is compared here.
+    """
+    if not isinstance(lesson, Remote):
+        return function(lesson, *args)
+    box = lesson._box
+    return lesson._value(box.ask(do="run", object=lesson._number, function=function, args=args)["result"])
+
+
+def remote_stand_in(number: int) -> object:
+    """In the answering process: what a Remote stands for."""
+    return sys.modules["__main__"].kept(number)
+
+
+def parts_of(value: object, found: list) -> list:
+    """The tensors, networks and generators in an argument, in the order in which the other side finds them."""
+    if isinstance(value, torch.Tensor | nn.Module | torch.Generator):
+        found.append(value)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            parts_of(item, found)
+    elif isinstance(value, dict):
+        parts_of([*value.values()], found)
+    return found
+
+
+def left_behind(*_anything: object) -> None:
+    """Stands for a hook that a student's code left on a network."""
+
+
+def apply(thing: object, seen: Any) -> None:
+    """Make an argument look as the call left it."""
+    if isinstance(thing, torch.Generator):
+        thing.set_state(seen)
+    elif isinstance(thing, torch.Tensor):
+        values, wants_grad, grad = seen
+        with torch.no_grad():
+            thing.data = values.to(thing.dtype) if values.shape == thing.shape else values
+        if thing.is_leaf:
+            thing.requires_grad_(wants_grad)
+        thing.grad = grad
+    else:
+        tensors = dict([*thing.named_parameters(), *thing.named_buffers()])
+        for name, picture in seen["tensors"].items():
+            if name in tensors:
+                apply(tensors[name], picture)
+        modules = dict(thing.named_modules())
+        for name, _kind, training, in_place, hooks in seen["modules"]:
+            if name not in modules:
+                thing.add_module("added_by_the_call", nn.Identity())
+                continue
+            module = modules[name]
+            module.training = training
+            if hasattr(module, "inplace"):
+                module.inplace = in_place
+            for count, attribute in zip(hooks, HOOKS, strict=True):
+                for _ in range(count - len(getattr(module, attribute))):
+                    register(module, attribute)
+
+
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+def register(module: nn.Module, attribute: str) -> None:
+    """A hook that does nothing, where the other side found one."""
+    kinds = {"_forward_hooks": module.register_forward_hook, "_forward_pre_hooks": module.register_forward_pre_hook,
+             "_backward_hooks": module.register_full_backward_hook,
+             "_backward_pre_hooks": module.register_full_backward_pre_hook}  # fmt: skip
+    kinds[attribute](left_behind)
+
+
+def pickled_by_value(module: ModuleType) -> None:
+    """The other side does not have the tests: their networks and functions travel as code."""
+    cloudpickle.register_pickle_by_value(module)

@@ -1,0 +1,323 @@
+"""Grade a student's folder: `pytest tests --submission=student/ --grades=grades.json`.
+
+The tests that carry points run here, in the judge's process, which never imports what was handed in. They call the
+student's functions in another process (judge.py). A test counts if it passes with the lesson's other exercises solved
+by the reference, so that one wrong answer costs one exercise, or with the lesson as it was handed in.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import importlib
+import json
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from functools import cache
+from itertools import groupby
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from markers import announced, lesson_files, lesson_name, lesson_path, others_solved
+
+from course.files import write_text
+from grader import judge, report, submission
+from grader.box import bubblewrap, copy_course
+from grader.report import Grade, Outcome
+from utils import PROJECT_ROOT, import_lesson
+
+RESULTS = pytest.StashKey[dict]()
+BOX = pytest.StashKey[judge.Box]()
+LESSON = pytest.StashKey[object]()
+SEED = pytest.StashKey[int]()
+NOTES = pytest.StashKey[list]()
+WARM: dict[str, judge.Box] = {}  # isolation -> the process that goes on to the next submission
+
+
+# What pytest calls
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """The options of grading."""
+    group = parser.getgroup("grading")
+    group.addoption("--submission", metavar="FOLDER", help="grade the lessons in this folder")
+    group.addoption("--grades", metavar="FILE", help="write the grades as JSON, in Gradescope's format")
+    group.addoption("--exercise", action="append", default=[], help="grade only this one, such as 5.1; repeatable")
+    group.addoption("--time-limit", type=float, default=10, help="seconds for a call (default: %(default)s)")
+    group.addoption("--isolation", choices=("auto", "bubblewrap", "none"), default="auto",
+                    help="where the student's code runs (default: bubblewrap if it is installed)")  # fmt: skip
+    group.addoption("--draw", type=int, metavar="SEED", help="seed of the tests' inputs (default when grading: random)")
+
+
+def switch_on(config: pytest.Config) -> None:
+    """If a submission is to be graded: check the options, register this plugin, and keep pytest's own report short."""
+    options = config.option
+    config.stash[SEED] = 0 if options.draw is None else options.draw
+    if options.submission is None:
+        if options.grades or options.exercise:
+            raise pytest.UsageError("--grades and --exercise need --submission FOLDER")
+        return
+    if not Path(options.submission).is_dir():
+        raise pytest.UsageError(f"--submission {options.submission} is no folder; name the one with the lessons in it")
+    if not hasattr(os, "fork"):
+        raise pytest.UsageError("grading needs Linux or macOS, because it forks; on Windows run it in a container")
+    if options.isolation == "bubblewrap" and not bubblewrap():
+        raise pytest.UsageError("--isolation=bubblewrap needs the program bwrap, and the right to use it")
+    if options.isolation == "auto":
+        options.isolation = "bubblewrap" if bubblewrap() else "none"
+    unknown = [number for number in options.exercise if number not in homes()]
+    if unknown:
+        raise pytest.UsageError(f"there is no exercise {', '.join(unknown)}; there are {', '.join(homes())}")
+    if getattr(options, "numprocesses", None):
+        raise pytest.UsageError("grading runs in one process; leave -n out (exercises/grade.py has -j)")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    options.tbstyle = "no" if options.tbstyle == "auto" else options.tbstyle
+    options.reportchars = "" if options.reportchars == "fE" else options.reportchars
+    config.stash[RESULTS], config.stash[NOTES] = {}, []
+    if options.draw is None:
+        config.stash[SEED] = secrets.randbits(31)
+    config.pluginmanager.register(sys.modules[__name__], "grading")
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Files without points are not even imported."""
+    if collection_path.suffix == ".py" and "mark.points(" not in collection_path.read_text(encoding="utf-8"):
+        return True
+    return None
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Only tests with points, in the order of the exercises."""
+    wanted, chosen = config.option.exercise, []
+    for module in {item.module for item in items} | {sys.modules["conftest"], judge}:
+        judge.pickled_by_value(module)                                 # the other side has no tests
+    for item in items:
+        mark = item.get_closest_marker("points")
+        if mark and (not wanted or mark.kwargs["exercise"] in wanted):
+            chosen.append(item)
+    config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+    items[:] = sorted(chosen, key=lambda item: (lesson_order(lesson_of(item)), exercise_key(exercise_of(item))))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> bool:
+    """Instead of pytest's loop: lesson by lesson, exercise by exercise."""
+    if session.config.option.collectonly:
+        return True
+    if session.testsfailed:
+        raise session.Interrupted("the tests themselves could not be loaded")
+    with open_box(session.config):
+        for lesson, items in groupby(session.items, lesson_of):
+            grade_lesson(session.config, lesson, list(items))
+    return True
+
+
+def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
+    """The table."""
+    grades = all_grades(config)
+    if grades:
+        terminalreporter.section(f"grades of {config.option.submission}")
+        for line in report.table(grades, config.stash[NOTES]):
+            terminalreporter.write_line(line)
+        if config.option.isolation == "none":
+            terminalreporter.write_line("not isolated: the student's code ran as this user (bubblewrap is not in use)")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """The JSON file."""
+    if session.config.option.grades:
+        grades = report.gradescope(all_grades(session.config), session.config.stash[NOTES])
+        write_text(Path(session.config.option.grades), json.dumps(grades, indent=1))
+
+
+# Exercises and lessons
+
+
+def exercise_of(item: pytest.Item) -> str:
+    """The exercise that a test belongs to."""
+    return item.get_closest_marker("points").kwargs["exercise"]
+
+
+def exercise_key(number: str) -> tuple[int, ...]:
+    """Numbers in the order of counting: 5.2 before 5.10."""
+    return tuple(map(int, number.split(".")))
+
+
+@cache
+def homes() -> dict[str, str]:
+    """Exercise -> the lesson or part whose text announces it."""
+    texts = {lesson_name(file, PROJECT_ROOT): file.read_text(encoding="utf-8") for file in lesson_files(PROJECT_ROOT)}
+    return {exercise.number: name for name, text in texts.items() for exercise in announced(text)}
+
+
+def lesson_of(item: pytest.Item) -> str:
+    """The lesson or part that a test's exercise stands in, such as "05_gradcam" or "advanced.lrp"."""
+    number = exercise_of(item)
+    if number not in homes():
+        raise pytest.UsageError(f"{item.nodeid} is for exercise {number}, but no lesson or part announces it")
+    return homes()[number]
+
+
+def load_lesson(name: str) -> ModuleType:
+    """A lesson or part of the reference as a module."""
+    return importlib.import_module(name) if "." in name else import_lesson(name)
+
+
+def lesson_for(item: pytest.Item) -> object:
+    """What a test calls: the student's lesson, in its process, when a submission is graded; otherwise the reference."""
+    if LESSON in item.config.stash:
+        return item.config.stash[LESSON]
+    return load_lesson(lesson_of(item))
+
+
+def lesson_order(name: str) -> tuple[bool, str]:
+    """Lessons come before parts, each in the order of their names."""
+    return "." in name, name
+
+
+def all_grades(config: pytest.Config) -> list[Grade]:
+    """One grade an exercise, in order."""
+    graded: dict[str, list] = {}
+    for item, outcome in config.stash.get(RESULTS, {}).values():
+        graded.setdefault(exercise_of(item), []).append((item, outcome))
+    texts = [file.read_text(encoding="utf-8") for file in lesson_files(PROJECT_ROOT)]
+    known = {exercise.number: exercise for text in texts for exercise in announced(text)}
+    return [report.grade(known[number], graded[number]) for number in sorted(graded, key=exercise_key)]
+
+
+# Running
+
+
+@contextlib.contextmanager
+def open_box(config: pytest.Config) -> Iterator[None]:
+    """The answering process, for as long as the submission is graded; its scratch is removed.
+
+    A program that grades many sets GRADING_KEEPS_ITS_BOX: then the warm process serves one submission after another.
+    """
+    kind = config.option.isolation
+    box = WARM.get(kind)
+    if box is None:
+        root = Path(tempfile.mkdtemp(prefix="grading-"))
+        copy_course(root, kind)
+        box = WARM[kind] = judge.Box(root, kind)
+        atexit.register(close_box, box)
+    box.seconds = config.option.time_limit
+    config.stash[BOX] = box
+    try:
+        yield
+    finally:
+        box.end()
+        if "GRADING_KEEPS_ITS_BOX" not in os.environ:
+            close_box(WARM.pop(kind))
+
+
+def close_box(box: judge.Box) -> None:
+    """End the answering process and remove its scratch."""
+    box.stop()
+    shutil.rmtree(box.root, ignore_errors=True)
+
+
+def grade_lesson(config: pytest.Config, lesson: str, items: list[pytest.Item]) -> None:
+    """Run a lesson's tests and report them."""
+    folder = Path(config.option.submission)
+    try:
+        found = submission.handed_in(folder, lesson)
+    except (ValueError, OSError) as reason:
+        for item in items:
+            tell(config, item, broken(item, str(reason)))
+        return
+    config.stash[NOTES] += [f"{lesson}: {note}" for note in found.notes]
+    names = [lesson_name(file, PROJECT_ROOT) for file in lesson_files(PROJECT_ROOT)]
+    helpers = submission.helpers_of(folder, names)
+    reference = (PROJECT_ROOT / f"{lesson_path(lesson)}.py").read_text(encoding="utf-8")
+    for exercise, group in groupby(items, exercise_of):
+        group = list(group)
+        alone = others_solved(found.text, reference, exercise)
+        results = run_tests(config, lesson, alone, helpers, group)
+        # answers that only fit together, with names of the student's own, need the lesson as it is
+        wrong = [item for item in group if results[item.nodeid][0].kind == "wrong"]
+        if wrong and alone != found.text:
+            again = run_tests(config, lesson, found.text, helpers, wrong)
+            results.update({key: value for key, value in again.items() if value[0].kind == "passed"})
+        for item in group:
+            tell(config, item, results[item.nodeid])
+
+
+def run_tests(
+    config: pytest.Config, lesson: str, source: str, helpers: dict[str, str], items: list[pytest.Item]
+) -> dict[str, tuple[Outcome, list]]:
+    """Run the tests of one exercise: nodeid -> Outcome and reports. A lost process costs the test that ran."""
+    box, results, lost, failed = config.stash[BOX], {}, 0, None
+    for position, item in enumerate(items):
+        if lost == 2:                                                  # patience enough
+            results[item.nodeid] = broken(item, "the process was lost twice before this test")
+            continue
+        try:
+            if failed is None or box.process is None:
+                config.stash[LESSON], failed = box.load(lesson, source, helpers)
+            box.ask(do="calm")
+            following = items[position + 1] if position + 1 < len(items) else None
+            reports = run_protocol(item, following)
+            outcome = judged(exercise_of(item), reports, failed)
+        except judge.Lost as reason:
+            reports, outcome = broken(item, f"while the lesson was loaded: {reason}")[1], None
+            results[item.nodeid] = Outcome("error", f"while the lesson was loaded: {reason}"), reports
+            lost, failed = lost + 1, None
+            continue
+        if outcome.lost:
+            lost, failed = lost + 1, None
+        results[item.nodeid] = outcome, reports
+    box.end()
+    config.stash[LESSON] = None
+    del config.stash[LESSON]
+    return results
+
+
+def run_protocol(item: pytest.Item, following: pytest.Item | None) -> list[pytest.TestReport]:
+    """Setup, call and teardown as pytest does them."""
+    from _pytest.runner import runtestprotocol
+
+    return runtestprotocol(item, log=False, nextitem=following)
+
+
+def judged(exercise: str, reports: list[pytest.TestReport], failed: list) -> Outcome:
+    """What became of a test, from its reports; `failed` are the lesson's own statements that did not run."""
+    bad = [each for each in reports if each.outcome != "passed" or hasattr(each, "wasxfail")]
+    if not bad:
+        return Outcome("passed")
+    kind, text = report.reason_of(bad[0])
+    for each in bad:
+        report.shorten(each)
+    if kind == "NotImplementedError" and text in ("", exercise):
+        return Outcome("gap", f"exercise {exercise} is not attempted")
+    if kind == "Lost":
+        return Outcome("error", text, lost=True)
+    if failed and kind in ("AttributeError", "NameError", "StudentError"):
+        line, names, said = failed[0]
+        return Outcome("error", f"line {line} of the lesson did not run ({names[0]}: {said})", look=True)
+    return Outcome("wrong", text if kind == "AssertionError" else f"{kind}: {text}".rstrip(": "))
+
+
+def broken(item: pytest.Item, reason: str) -> tuple[Outcome, list[pytest.TestReport]]:
+    """Outcome and reports of a test that could not run."""
+    common = {"nodeid": item.nodeid, "location": item.location, "keywords": {}}
+    call = pytest.TestReport(**common, outcome="failed", longrepr=reason, when="call")
+    end = pytest.TestReport(**common, outcome="passed", longrepr=None, when="teardown")
+    return Outcome("error", reason, look=True), [call, end]
+
+
+def tell(config: pytest.Config, item: pytest.Item, result: tuple[Outcome, list[pytest.TestReport]]) -> None:
+    """Tell pytest, its terminal and junit reports among it, and note the outcome."""
+    outcome, reports = result
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    for each in reports:
+        item.ihook.pytest_runtest_logreport(report=each)
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    config.stash[RESULTS][item.nodeid] = item, outcome

@@ -1,0 +1,140 @@
+"""What a student and an instructor read: points, what was compared, how large the error was, a hint."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import NamedTuple
+
+import pytest
+from markers import Exercise
+
+LONGEST = 400  # characters of a reason
+ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
+PATHS = re.compile(r"(?:/[\w.+-]+){2,}/?|[A-Za-z]:\\[\w\\.-]+")
+
+
+class Outcome(NamedTuple):
+    """What became of one test: "passed", "wrong", "gap" (not attempted) or "error", and why."""
+
+    kind: str
+    reason: str = ""
+    lost: bool = False  # the answering process is gone
+    look: bool = False  # a person should look at it
+
+
+class Test(NamedTuple):
+    """One test's line in the report."""
+
+    name: str
+    points: float
+    contract: bool
+    hint: str
+    outcome: Outcome
+    earned: float
+
+
+class Grade(NamedTuple):
+    """One exercise's part of the report."""
+
+    exercise: Exercise
+    tests: list[Test]
+    result: str
+
+    @property
+    def earned(self) -> float:
+        return sum(test.earned for test in self.tests)
+
+    @property
+    def possible(self) -> float:
+        return sum(test.points for test in self.tests)
+
+
+def clean(text: str) -> str:
+    """A line that a student may read: no colours, no paths of the grader's machine, not too long."""
+    line = " ".join(PATHS.sub("...", ANSI.sub("", text)).split())
+    return line if len(line) <= LONGEST else line[: LONGEST - 3] + "..."
+
+
+def reason_of(report: pytest.TestReport) -> tuple[str, str]:
+    """The exception's name and its text, of the first thing that went wrong."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    text = (crash.message if crash else str(report.longrepr)).strip() or "no reason given"
+    first = text.split("\nassert ")[0].split("\nE ")[0]
+    kind, colon, rest = first.partition(":")
+    if colon and re.fullmatch(r"[\w.]+", kind):
+        return kind.rpartition(".")[2], clean(rest)
+    return "AssertionError", clean(first)
+
+
+def shorten(report: pytest.TestReport) -> None:
+    """Keep the reason only: a traceback would quote the tests, and could be long. A skip is a failure."""
+    if report.outcome == "skipped":
+        report.outcome = "failed"
+    if report.longrepr is not None:
+        report.longrepr = ": ".join(reason_of(report))
+    report.sections = []
+
+
+def readable(item: pytest.Item) -> str:
+    """A test's name in words: the first sentence of its docstring, or its name."""
+    text = inspect.getdoc(item.function) or item.function.__name__.removeprefix("test_").replace("_", " ")
+    return clean(re.split(r"(?<=[.!?])\s|\n\n", text.replace("\n", " "))[0].rstrip("."))
+
+
+def grade(exercise: Exercise, results: list[tuple[pytest.Item, Outcome]]) -> Grade:
+    """Points of an exercise. Contract tests count only where its value is right: "nothing" leaves no trace, too."""
+    marks = [(item, item.get_closest_marker("points"), outcome) for item, outcome in results]
+    value = all(outcome.kind == "passed" for _, mark, outcome in marks if not mark.kwargs.get("contract"))
+    tests = []
+    for item, mark, outcome in marks:
+        contract = bool(mark.kwargs.get("contract"))
+        counts = outcome.kind == "passed" and (value or not contract)
+        if outcome.kind == "passed" and not counts:
+            outcome = Outcome("wrong", "passed, but counts only together with the right value")
+        earned = mark.args[0] if counts else 0
+        tests.append(Test(readable(item), mark.args[0], contract, mark.kwargs.get("hint", ""), outcome, earned))
+    kinds = {test.outcome.kind for test in tests}
+    if kinds == {"passed"}:
+        return Grade(exercise, tests, "passed")
+    if any(test.outcome.look for test in tests):
+        return Grade(exercise, tests, "needs a look")
+    if kinds == {"gap"}:
+        return Grade(exercise, tests, "not attempted")
+    return Grade(exercise, tests, "error" if "error" in kinds else "wrong")
+
+
+def why(grade: Grade) -> str:
+    """The reason that says most: an error more than a wrong value, that more than a gap."""
+    failed = [test.outcome for test in grade.tests if test.outcome.kind != "passed"]
+    order = ("error", "wrong", "gap")
+    return min(failed, key=lambda outcome: order.index(outcome.kind)).reason if failed else ""
+
+
+def table(grades: list[Grade], notes: list[str]) -> list[str]:
+    """Lines for the terminal: a row an exercise."""
+    rows = [(f"{g.exercise.number} {g.exercise.title}", f"{g.earned:g}", f"{g.possible:g}", g.result, why(g))
+            for g in grades]  # fmt: skip
+    rows.append(("total", f"{sum(g.earned for g in grades):g}", f"{sum(g.possible for g in grades):g}", "", ""))
+    width = max(len(row[0]) for row in rows)
+    lines = [f"{row[0]:{width}}  {row[1]:>6}  {row[2]:>8}  {row[3]:13}  {row[4]}".rstrip()[:200]
+             for row in [("exercise", "earned", "possible", "result", "reason"), *rows]]  # fmt: skip
+    return lines + [f"note: {note}" for note in notes]
+
+
+def gradescope(grades: list[Grade], notes: list[str]) -> dict:
+    """The grades in the format of Gradescope's results.json: an entry a test."""
+    tests = []
+    for g in grades:
+        for test in g.tests:
+            passed = test.outcome.kind == "passed"
+            said = [] if passed else [test.outcome.reason, *([f"Hint: {test.hint}"] if test.hint else [])]
+            tests.append({
+                "number": g.exercise.number, "name": f"{g.exercise.title}: {test.name}", "score": test.earned,
+                "max_score": test.points, "status": "passed" if passed else "failed",
+                "output": "\n".join(said) or "passed", "visibility": "visible",
+                "extra_data": {"exercise": g.exercise.title, "result": g.result, "contract": test.contract},
+            })  # fmt: skip
+    total, possible = sum(g.earned for g in grades), sum(g.possible for g in grades)
+    lines = [f"{total:g} of {possible:g} points", *notes]
+    return {"score": total, "output": "\n".join(lines), "visibility": "visible", "tests": tests}

@@ -1,0 +1,134 @@
+"""Plain data between the judge and the process that answers with a student's code.
+
+Requests are pickled: they come from the judge, whom the other side may trust. Answers are not: a pickle could run any
+code in the judge. They are JSON and raw numbers, and what is neither stays where it is, as a handle.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+LARGEST = 1 << 28  # bytes of an answer
+DEEPEST = 20       # lists in lists
+
+
+class Handle(NamedTuple):
+    """Something that stays in the answering process: its number there, and the name of its type."""
+
+    number: int
+    kind: str
+
+
+class Nonsense(ValueError):
+    """What came is no answer."""
+
+
+def pack(value: object, keep: Callable[[object], int]) -> bytes:
+    """An answer as bytes; keep(thing) gives the number of a thing that is not plain data."""
+    buffers: list[bytes] = []
+    tree = describe(value, buffers, keep, 0)
+    head = json.dumps([tree, [len(buffer) for buffer in buffers]]).encode()
+    return struct.pack(">Q", len(head)) + head + b"".join(buffers)
+
+
+def describe(value: object, buffers: list[bytes], keep: Callable[[object], int], depth: int) -> list:
+    """JSON for a value. Only exact types count: a subclass could answer every question about itself."""
+    kind = type(value)
+    if value is None or kind in (bool, int, str):
+        return ["plain", value]
+    if kind is float:
+        return ["float", value.hex()]
+    if kind in (list, tuple, torch.Size) and depth < DEEPEST:
+        return ["list" if kind is list else "tuple", [describe(item, buffers, keep, depth + 1) for item in value]]
+    if kind is dict and depth < DEEPEST:
+        items = [[describe(part, buffers, keep, depth + 1) for part in pair] for pair in value.items()]
+        return ["dict", items]
+    if kind in (torch.Tensor, torch.nn.Parameter) and value.layout == torch.strided:
+        flat = value.detach().cpu().flatten().clone(memory_format=torch.contiguous_format)
+        buffers.append(flat.view(torch.uint8).numpy().tobytes())
+        return ["tensor", str(value.dtype), list(value.shape), len(buffers) - 1, value.requires_grad]
+    if (kind is np.ndarray or isinstance(value, np.generic)) and value.dtype.kind in "biufc":
+        buffers.append(np.ascontiguousarray(value).tobytes())
+        return ["array" if kind is np.ndarray else "number", value.dtype.str, list(value.shape), len(buffers) - 1]
+    return ["handle", keep(value), kind.__name__[:80]]
+
+
+def unpack(data: bytes) -> Any:
+    """An answer's value; what stayed behind is a Handle.
+
+    Raises:
+        Nonsense: bytes that pack() does not write.
+    """
+    try:
+        (length,) = struct.unpack_from(">Q", data)
+        tree, sizes = json.loads(data[8 : 8 + length])
+        buffers, position = [], 8 + length
+        for size in sizes:
+            buffers.append(data[position : position + size])
+            position += size
+        if position != len(data):
+            raise Nonsense("an answer of another length")
+        return build(tree, buffers)
+    except Exception as error:  # whatever malformed bytes may bring about
+        raise Nonsense(f"an answer that is none ({type(error).__name__})") from error
+
+
+def build(tree: list, buffers: list[bytes]) -> Any:
+    """The value that describe() described."""
+    kind, *rest = tree
+    if kind == "plain" and (rest[0] is None or type(rest[0]) in (bool, int, str)):
+        return rest[0]
+    if kind == "float":
+        return float.fromhex(rest[0])
+    if kind in ("list", "tuple"):
+        return {"list": list, "tuple": tuple}[kind](build(item, buffers) for item in rest[0])
+    if kind == "dict":
+        return {build(key, buffers): build(value, buffers) for key, value in rest[0]}
+    if kind == "tensor":
+        name, shape, index, wants_grad = rest
+        dtype = getattr(torch, name.removeprefix("torch."))
+        data = bytearray(buffers[index])
+        flat = torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)
+        return flat.reshape(shape).clone().requires_grad_(bool(wants_grad))
+    if kind in ("array", "number"):
+        dtype, shape, index = rest
+        array = np.frombuffer(buffers[index], dtype=np.dtype(dtype)).reshape(shape).copy()
+        return array if kind == "array" else array[()]
+    if kind == "handle":
+        return Handle(int(rest[0]), str(rest[1]))
+    raise Nonsense(f"an answer of kind {kind!r}")
+
+
+def write_all(pipe: int, data: bytes) -> None:
+    """A message, with its length before it."""
+    data = struct.pack(">Q", len(data)) + data
+    while data:
+        data = data[os.write(pipe, data) :]
+
+
+def read_exactly(pipe: int, count: int, wait: Callable[[], None]) -> bytes:
+    """So many bytes; wait() returns when there are some. EOFError at the end of the pipe."""
+    parts, missing = [], count
+    while missing:
+        wait()
+        part = os.read(pipe, min(missing, 1 << 20))
+        if not part:
+            raise EOFError
+        parts.append(part)
+        missing -= len(part)
+    return b"".join(parts)
+
+
+def read_message(pipe: int, wait: Callable[[], None] = lambda: None) -> bytes:
+    """A message as write_all() wrote it. EOFError at the end of the pipe, Nonsense for one that is too large."""
+    (length,) = struct.unpack(">Q", read_exactly(pipe, 8, wait))
+    if length > LARGEST:
+        raise Nonsense("an answer that is too large")
+    return read_exactly(pipe, length, wait)
