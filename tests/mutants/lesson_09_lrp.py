@@ -47,7 +47,9 @@ WRONG = [
 ]  # fmt: skip
 
 RIGHT = [
-    ("9.1", "epsilon by torch.where, the norm by torch.linalg", "",
+    ("9.1", "epsilon by torch.where, the norm by torch.linalg",
+     "epsilon = EPSILON * z.detach().square().mean(dim=tuple(range(1, z.ndim)), keepdim=True).sqrt()\n"
+     "return z + (epsilon + TINY) * sign(z)",
      "size = torch.linalg.vector_norm(z.detach().flatten(1), dim=1) / z[0].numel() ** 0.5\n"
      "e = (EPSILON * size + TINY).reshape(-1, *[1] * (z.ndim - 1))\nreturn torch.where(z < 0, z - e, z + e)"),
     ("9.1", "gamma by cases", GAMMA,
