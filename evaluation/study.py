@@ -234,7 +234,7 @@ def score_grid(run: Run, picture: Picture, method: str) -> dict:
 def score_sensitivity(run: Run, picture: Picture, method: str) -> dict:
     """Sensitivity-n with blocks of 16 x 16, a tenth of the picture removed; all methods share the forward passes."""
     size = picture.image.shape[-2:]
-    count = math.ceil(size[0] / 16) * math.ceil(size[1] / 16) // 10
+    count = max(1, math.ceil(size[0] / 16) * math.ceil(size[1] / 16) // 10)
 
     def removals() -> tuple[Tensor, Tensor]:
         masks = random_subsets(30 if run.quick else 200, count, size, run.generator(), block=16)

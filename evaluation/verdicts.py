@@ -41,7 +41,7 @@ METRICS = {
     "max_sensitivity": Metric("moved by\nsmall noise", -1, "noise"),
     "likeness": Metric("likeness,\nall random", -1),
     "top_likeness": Metric("likeness,\ntop random", -1),
-    "roughness": Metric("roughness", -1, "noise"),
+    "roughness": Metric("roughness", -1),
     "seconds": Metric("processor\nseconds", -1),
 }
 
