@@ -12,10 +12,10 @@
 # 3. test a suspected shortcut with a control network, and report the difference with its interval;
 # 4. tell a map's claim from a cause, by an intervention.
 #
-# **Level** advanced. **Before it** lessons 05 and 06, and the parts `your_own_network` and `is_it_chance`.
-# **Papers** Ghorbani, Abid, Zou 2017, *Interpretation of Neural Networks is Fragile*, arXiv:1710.10547; Kindermans et
-# al. 2017, *The (Un)reliability of Saliency Methods*, arXiv:1711.00867; Adebayo et al. 2020, *Debugging Tests for Model
-# Explanations*, arXiv:2011.05429; Heo, Joo, Moon 2019, arXiv:1902.02041.
+# **Level** advanced. **Before it** lessons 05 and 06, and the parts `your_own_network` and `is_it_chance`. **Papers**
+# Ghorbani, Abid, Zou 2017, *Interpretation of Neural Networks is Fragile*, arXiv:1710.10547; Adebayo, Muelly, Abelson,
+# Kim 2022, *Post hoc Explanations may be Ineffective for Detecting Unknown Spurious Correlation*, arXiv:2212.04629;
+# Heo, Joo, Moon 2019, arXiv:1902.02041; Kindermans et al. 2017, arXiv:1711.00867.
 
 # %%
 r"""Maps that are fooled, networks that are biased. Run `python -m advanced.fooled_and_biased`; --help lists options."""
@@ -37,7 +37,7 @@ from torchvision.transforms import functional as TF
 from advanced.lrp import lrp
 from advanced.train_cats_and_dogs import fit_head
 from advanced.your_own_network import CamClassifier
-from course.checks import MapFunction, target_logits
+from course.checks import target_logits
 from course.figures import block_sums, map_grid
 from course.layers import last_conv_layer
 from course.lesson import print_table, start
@@ -285,7 +285,7 @@ if __name__ == "__main__":
     lesson.show(map_grid(three, columns, titles=titles, notes=notes, overlay=["grad_cam"], heading="Moved"), "moved")
 
 # %% [markdown]
-# TODO moved text
+# MOVED
 #
 # ## Step 3: a network with a shortcut
 #
@@ -418,13 +418,23 @@ if __name__ == "__main__":
     lesson.show(shown, "heads")
 
 # %% [markdown]
-# TODO text heads
+# Look at the three Grad-CAM maps first, as one does. The biased head's map says "the tag". So does the clean head's
+# map, with nearly the same share. It was never taught anything about tags. A magenta square on a photograph is so
+# unusual that it moves this head as well: the tag adds 1.5 to its logit, and turns half of the wombats into beavers.
+# Only the mixed head, which has seen many tags that meant nothing, is left cold. (Adebayo et al. 2022 found the same
+# with other cues.)
+#
+# So "13 % of the map on 0.8 % of the picture" is no evidence of a bias. The *difference* is: by scene, 0.06 [0.03,
+# 0.09] more than the clean head's share, and 0.12 [0.10, 0.14] more than the mixed head's. Integrated Gradients says
+# more than a share can. Its sum over the tag is in logit units, and follows what the tag really adds, for all three
+# heads.
 #
 # ## Step 4: is what the map marks a cause?
 #
-# The column "tag adds to the logit" was an *intervention*: put the tag there, look at the score. Only an intervention
-# shows a cause. But it matters what one puts in. Usual is grey. Planted scenes allow better: the true background is
-# known. Where a map marks background, the truth changes nothing at all, and grey may do a lot.
+# The column "the tag adds" was an *intervention*: put the tag there, look at the score. Only an intervention shows a
+# cause. Taking pixels away is one too, but then something else must be put in their place. Usual is grey. Planted
+# scenes allow better, because we have the same picture without the animal. Where a map marks background, putting the
+# true background there changes nothing at all.
 
 
 # %%
@@ -437,44 +447,61 @@ def mask_out(images: Tensor, maps: Tensor, share: float, instead: Tensor | float
     return images * (1 - chosen) + instead * chosen
 
 
-def losses(model: nn.Module, scenes: Sequence[Scene], method: MapFunction, share: float = 0.1) -> np.ndarray:
-    """By how much the logit falls when a map's squares turn grey, and when they become true background, (N, 2)."""
+def losses(model: nn.Module, scenes: Sequence[Scene], maps: Sequence[Tensor], share: float = 0.1) -> np.ndarray:
+    """By how much the logit falls when a map's squares turn grey, and when they become true background, (N, 2).
+
+    Args:
+        maps: one (1, H, W) per scene.
+    """
     rows = []
-    for scene in scenes:
-        maps = method(model, scene.image, scene.classes[0])
-        pictures = [mask_out(scene.image, maps, share, instead) for instead in (0, scene.ground)]
+    for scene, map in zip(scenes, maps, strict=True):
+        pictures = [mask_out(scene.image, map, share, instead) for instead in (0, scene.ground)]
         with torch.inference_mode():
             logits = target_logits(model(torch.cat([scene.image, *pictures])), scene.classes[0])
         rows.append((logits[0] - logits[1:]).tolist())
     return np.array(rows)
 
 
+def beside(scene: Scene) -> Tensor:
+    """Noise in those squares that lie wholly beside the animal, 0 elsewhere, (1, H, W)."""
+    near = F.max_pool2d(scene.masks.float(), 33, stride=1, padding=16).amax(dim=0).to(scene.image)
+    return METHODS["random"](None, scene.image) * (1 - near)
+
+
 if __name__ == "__main__":
     scenes, _ = found_scenes(model, 3 if lesson.quick else 8, seed=lesson.seed, device=lesson.args.device)
     methods = {name: METHODS[name] for name in ("vanilla_gradient", "grad_cam", "guided_backpropagation", "random")}
     methods["lrp"] = reduced(lrp, "sum")
-    fallen = {name: losses(model, scenes, method) for name, method in methods.items()}
-    truth = {scene.image: scene.masks[:1].float() for scene in scenes}
-    fallen["the animal itself"] = losses(model, scenes, lambda _model, image, _class: truth[image])
-    rows = [[name, *(estimate(column) for column in columns.T)] for name, columns in fallen.items()]
+    maps = {name: [method(model, s.image, s.classes[0]) for s in scenes] for name, method in methods.items()}
+    maps["the animal itself"] = [scene.masks[:1].to(scene.image) for scene in scenes]
+    maps["noise beside the animal"] = [beside(scene) for scene in scenes]
+    rows = [[name, *map(estimate, losses(model, scenes, its_maps).T)] for name, its_maps in maps.items()]
     print_table([f"logit falls by, {len(scenes)} scenes", "grey put in", "true background put in"], rows)
 
 # %% [markdown]
-# TODO text masking
+# The maps do mark what counts: their tenth of the picture costs nearly as much as the animal itself, and noise costs
+# less than half of that. (Noise hits the animal too; a tenth of its pixels, scattered, is a great loss.) But look at
+# the last row. Grey squares *beside* the animal cost 1.5, and there was nothing to take away: with the true background
+# the loss is
+# 0. That much of every number in the grey column is the price of grey, not of what was covered.
 #
 # ## What the picture does not show
 #
-# - **Not what an attacker could not change.** TODO
-# - **Manipulated networks.** Here the picture was changed. One can as well train a *network* so that it answers as
-#   before and its maps point elsewhere (Heo et al. 2019).
-# - **Shifts.** A constant added to every pixel, and subtracted again by the first bias, changes no answer and no
-#   gradient, and it changes gradient x input: lesson 02 builds that network (Kindermans et al. 2017).
-# - **Only suspected shortcuts.** TODO
+# - **Not that nobody moved it.** A photograph and its twin cannot be told apart by eye, nor by their answers. Ask where
+#   a picture comes from before you trust its map.
+# - **Not that it is worthless.** Noise of the same size moves nothing. The attack needs the network's gradients.
+# - **Not a manipulated network.** Here the picture was changed. One can also train a *network* that answers as before
+#   and whose maps point elsewhere, for all pictures (Heo et al. 2019).
+# - **Not that the input is what you think.** A constant added to every pixel, and subtracted again by the first bias,
+#   changes neither answers nor gradients, but gradient x input: lesson 02 builds that network (Kindermans et al. 2017).
+# - **Not the shortcut that nobody suspects.** We knew where to look, and could make scenes without the tag. With real
+#   pictures the control network is the hard part. Adebayo et al. found maps of little use against shortcuts that nobody
+#   had thought of.
 #
 # ## Exercises
 #
 # **9.5 A control for the bias** (difficulty 2, 20 minutes, 3 points). Fill in `carries_tag`. *First predict:* which
-# head does a tag move least, the one that never saw a tag or the one that saw it everywhere? *Hints:* the labels come
+# head does a tag move least, the one that never saw a tag, or the one that saw it everywhere? *Hints:* the labels come
 # in any order · count within each class: `cumsum` · every other one is half. *Then break it:* exchange the two names in
 # `CUE_CLASSES`, so that wombats carry the tag. What happens to the clean head's row, and what does that say about using
 # it as the only control? *Then extend:* plant a cue of your own in `add_tag`: a border, a tint, a watermark. Which of
@@ -488,4 +515,9 @@ if __name__ == "__main__":
 #
 # Can a map be moved, and can it find what a network should not use?
 #
-# TODO
+# 1. It can be moved. TODO
+# 2. A map that lies on a tag proves no bias. A head that never saw a tag has 7 % of Grad-CAM there, the biased head 13
+#    %. Compare with controls, scene by scene, and report the difference with its interval.
+# 3. A second control can tell what the first one cannot: the head that saw meaningless tags has 1 %.
+# 4. What adds up to the score can be checked against an intervention. A share can not.
+# 5. Saliency asks, an intervention answers, and what one puts in the pixels' place is part of the answer.

@@ -224,17 +224,8 @@ def test_mask_out_takes_the_highest_squares():
 def test_the_true_background_costs_nothing_where_no_animal_is(squeezenet):
     """Squares beside the animal: the truth changes no pixel, grey does; squares on it: the score falls either way."""
     scenes, _ = found_scenes(squeezenet, 4, seed=0)
-    masks = {scene.image: scene.masks.any(dim=0) for scene in scenes}
-
-    def beside(_model: nn.Module, image: torch.Tensor, _class: int) -> torch.Tensor:
-        """High far from the animal, by whole blocks."""
-        near = nn.functional.max_pool2d(masks[image][None, None].float(), 65, stride=1, padding=32)[0]
-        return 1 - near
-
-    def on_it(_model: nn.Module, image: torch.Tensor, _class: int) -> torch.Tensor:
-        return masks[image][None].float()
-
-    off, on = (lesson.losses(squeezenet, scenes, method) for method in (beside, on_it))
+    off = lesson.losses(squeezenet, scenes, [lesson.beside(scene) for scene in scenes])
+    on = lesson.losses(squeezenet, scenes, [scene.masks[:1].float() for scene in scenes])
     assert np.abs(off[:, 1]).max() < 1e-4
     assert np.abs(off[:, 0]).max() > 0.1
     assert (on.mean(axis=0) > 3).all()
@@ -242,9 +233,12 @@ def test_the_true_background_costs_nothing_where_no_animal_is(squeezenet):
 
 @pytest.mark.slow
 def test_masking_by_grad_cam_beats_masking_by_noise(squeezenet):
-    """Both with grey and with the true background, paired by scene."""
+    """Both with grey and with the true background."""
     scenes, _ = found_scenes(squeezenet, 6, seed=1)
-    cam, noise = (lesson.losses(squeezenet, scenes, METHODS[name]) for name in ("grad_cam", "random"))
+    cam, noise = (
+        lesson.losses(squeezenet, scenes, [METHODS[name](squeezenet, s.image, s.classes[0]) for s in scenes])
+        for name in ("grad_cam", "random")
+    )
     assert (cam.mean(axis=0) > noise.mean(axis=0) + 1).all()
 
 
