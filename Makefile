@@ -44,14 +44,20 @@ mutants: $(READY)
 bench: $(READY)
 	$(RUN) tests/benchmark.py
 
-# The README's pictures, from figures that `make lessons` wrote
+# The README's pictures, from figures that `make full` wrote: lesson or part / figure
+GALLERY := 01_vanilla_gradient_saliency/idea 01_vanilla_gradient_saliency/maps 02_gradient_input_saliency/idea \
+	03_smoothgrad/idea 04_integrated_gradients/idea 04_integrated_gradients/path 05_gradcam/idea 05_gradcam/layers \
+	06_guided_backpropagation/idea 06_guided_backpropagation/randomized 07_guided_gradcam/contrast \
+	08_comparative_analysis/forest evaluation/deletion_insertion/idea evaluation/planted_scenes/idea \
+	evaluation/sanity_checks/idea advanced/lrp/idea advanced/attention_rollout/rollout
+
 gallery: $(READY)
 	@mkdir -p outputs/gallery
-	@for pair in $(GALLERY); do \
-		$(RUN) -c "from PIL import Image; image = Image.open('outputs/$${pair%:*}.png').convert('RGB'); \
-			image.thumbnail((1000, 1000)); image.save('outputs/gallery/$${pair#*:}.jpg', quality=85)" || exit 1; \
+	@for figure in $(GALLERY); do \
+		$(RUN) -c "from PIL import Image; image = Image.open('outputs/$$figure.png').convert('RGB'); \
+			image.thumbnail((1000, 1000)); name = '$$figure'.split('/'); \
+			image.save(f'outputs/gallery/{name[-2]}_{name[-1]}.jpg', quality=85)" || exit 1; \
 	done; ls -l outputs/gallery
-GALLERY := 01_vanilla_gradient_saliency/idea:01_idea 01_vanilla_gradient_saliency/maps:01_maps
 
 clean:
 	rm -rf $(filter-out outputs/gallery,$(wildcard outputs/*)) .pytest_cache .ruff_cache

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import patch
@@ -32,6 +33,7 @@ from utils import PROJECT_ROOT
 
 sys.path[:0] = [str(PROJECT_ROOT / "exercises"), str(PROJECT_ROOT / "tests" / "mutants")]
 
+import classpage
 import grade as grade_class
 import make
 import run as mutants
@@ -298,48 +300,94 @@ def test_a_wrong_answer_fails_and_another_right_one_passes():
 
 
 def graded(score: float, result: str) -> dict:
-    """A grade file with two exercises."""
-    tests = [("1.1", "First", score, 4, result), ("1.2", "Second", 2, 2, "passed")]
-    keys = ("number", "name", "score", "max_score", "extra_data")
-    tests = [dict(zip(keys, (*row[:4], {"result": row[4]}), strict=True)) for row in tests]
+    """A grade file with two exercises, the first of two tests."""
+    first = ("1.1", "First", score / 2, 2, result)
+    rows = [first, first, ("1.2", "Second", 2, 2, "passed")]
+    tests = [
+        {"number": number, "name": f"{title}: its value", "score": points, "max_score": most,
+         "status": "passed" if points == most else "failed", "output": "got a list, not a map",
+         "extra_data": {"exercise": title, "result": what}} for number, title, points, most, what in rows
+    ]  # fmt: skip
     return {"score": score + 2, "tests": tests}
 
 
 def test_table_and_summary_of_a_class():
-    grades = {"ada": graded(4, "passed"), "bob": graded(0, "not attempted"), "eve": {"error": "no lesson"}}
+    grades = {"ada": graded(4, "passed"), "bob": graded(0, "not attempted"), "cyd": graded(2, "needs a look"),
+              "eve": {"error": "no lesson"}}  # fmt: skip
     assert grade_class.table(grades).splitlines() == [
-        "submission,total,possible,1.1,1.2,error", "ada,6,6,4,2,", "bob,2,6,0,2,", "eve,,0,,,no lesson",
+        "submission,total,possible,1.1,1.2,needs a look,error", "ada,6,6,4,2,,", "bob,2,6,0,2,,", "cyd,4,6,2,2,1.1,",
+        "eve,,0,,,,no lesson",
     ]  # fmt: skip
     lines = grade_class.summary(grades, hardest=1).splitlines()
-    assert lines[0] == "2 of 3 graded, mean 4.0 of 6 points"
-    assert re.fullmatch(r"  1\.1 First +50 % of the points, tried by 1 of 2", lines[2])
-    assert lines[3] == "not graded: eve: no lesson"
+    assert lines[0] == "3 of 4 graded, mean 4.0 of 6 points"
+    assert re.fullmatch(r"  1\.1 First +50 % of the points, tried by 2 of 3", lines[2])
+    assert lines[3:] == ["needs a look: cyd (1.1)", "not graded: eve: no lesson"]
+
+
+def test_the_page_of_a_class_is_one_file_and_escapes_what_students_named():
+    grades = {"ada": graded(4, "passed"), "<b>bob": graded(0, "wrong"), "cyd": graded(2, "needs a look")}
+    text = classpage.page({name: grade_class.exercises(each) for name, each in grades.items()}, {"eve": "no <lesson>"})
+    assert "<b>bob" not in text
+    assert "&lt;b&gt;bob" in text
+    assert "no &lt;lesson&gt;" in text
+    assert not re.search(r"(?:src|href)=", text)
+    assert "Mean 4.0, median 4.0 of 6 points." in text
+    assert re.search(r"1\.1 First.*50%.*its value \(4\)", text)
+    assert text.index("1.1 First") < text.index("1.2 Second")
+    assert re.search(r"Needs a look.*cyd.*1\.1.*got a list, not a map", text, re.DOTALL)
+
+
+def test_submissions_of_every_form_are_found(tmp_path):
+    """Folders, archives, and the exports of Moodle and Canvas; what is no submission is left alone."""
+    folder, scratch = tmp_path / "class", tmp_path / "scratch"
+    for name in ("ada", "Bob Ray_123_assignsubmission_file_", "__MACOSX", ".hidden"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "05_gradcam.py").write_text("x = 1")
+    for name, member in (("cyd.zip", "work/05_gradcam.py"), ("eve_7_8_05_gradcam.zip", "../../05_gradcam.py")):
+        with zipfile.ZipFile(folder / name, "w") as archive:
+            archive.writestr(member, "x = 2")
+            archive.writestr("__MACOSX/._05_gradcam.py", "junk")
+    (folder / "dan_LATE_1_2_05_gradcam.py").write_text("x = 3")
+    (folder / "dan_LATE_1_3_06_guided_backpropagation.py").write_text("x = 4")
+    (folder / "fay.zip").write_bytes(b"no archive")
+    found = grade_class.submissions(folder, scratch)
+    assert list(found) == ["Bob Ray", "ada", "cyd", "dan", "eve", "fay"]
+    files = {name: sorted(path.name for path in place.rglob("*") if path.is_file()) for name, place in found.items()}
+    assert files == {
+        "ada": ["05_gradcam.py"], "Bob Ray": ["05_gradcam.py"], "cyd": ["05_gradcam.py"],
+        "dan": ["05_gradcam.py", "06_guided_backpropagation.py"], "eve": [], "fay": ["unreadable.txt"],
+    }  # fmt: skip
+    assert not (tmp_path / "05_gradcam.py").exists()
+    with pytest.raises(ValueError, match="holds no submissions"):
+        grade_class.submissions(tmp_path / "nothing", scratch)
 
 
 def test_a_class_is_resumed(tmp_path, monkeypatch, capfd):
     """What was graded is not graded again unless it changed; a folder the grader fails on does not stop the others."""
     asked = []
 
-    def run(command, **_):
+    def run(command):
         folder = next(part.partition("=")[2] for part in command if part.startswith("--submission="))
         asked.append(Path(folder).name)
         if asked[-1] == "eve":
-            return SimpleNamespace(returncode=3, stdout="broken", stderr="")
+            print("broken")
+            return 3
         Path(next(part.partition("=")[2] for part in command if part.startswith("--grades="))).write_text(
             json.dumps(graded(4, "passed")))  # fmt: skip
-        return SimpleNamespace(returncode=1, stdout="", stderr="")
+        return 1
 
-    monkeypatch.setattr(grade_class.subprocess, "run", run)
+    monkeypatch.setattr(pytest, "main", run)
     for name in ("ada", "bob", "eve"):
         (tmp_path / "class" / name).mkdir(parents=True)
-    options = [str(tmp_path / "class"), "--to", str(tmp_path / "grades.csv"), "-j", "2"]
+    options = [str(tmp_path / "class"), "--to", str(tmp_path / "grades.csv")]
     assert grade_class.main(options) == 1
-    assert sorted(asked) == ["ada", "bob", "eve"]
+    assert asked == ["ada", "bob", "eve"]
     assert (tmp_path / "grades.csv").read_text().count("\n") == 4
-    (tmp_path / "class" / "bob" / "01_vanilla.py").write_text("changed")
+    assert (tmp_path / "grades.html").exists()
+    (tmp_path / "class" / "bob" / "my_helpers.py").write_text("changed")
     asked.clear()
     assert grade_class.main(options) == 1
-    assert sorted(asked) == ["bob", "eve"]
+    assert asked == ["bob", "eve"]
     assert "2 of 3 graded" in capfd.readouterr().out
     assert grade_class.main([str(tmp_path / "nothing"), "--to", str(tmp_path / "grades.csv")]) == 1
-    assert re.fullmatch(r"error: .*nothing holds no folders; .*\n", capfd.readouterr().err)
+    assert re.fullmatch(r"error: .*nothing holds no submissions; .*\n", capfd.readouterr().err)

@@ -79,6 +79,7 @@ def test_a_sum_of_zero_is_no_division_by_zero(lesson):
         assert (p != 0).all()
         assert p.dtype == torch.float64
     assert lesson.epsilon_rule(silent, INPUT)[0, 0] > 0
+    assert lesson.epsilon_rule(linear([[0.0, 0.0, 0.0]], [0.0]), INPUT)[0, 0] > 0
     assert lesson.gamma_rule(silent, INPUT)[0, 1] < -4
 
 

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -260,17 +261,37 @@ def left_behind(*_anything: object) -> None:
     """Stands for a hook that a student's code left on a network."""
 
 
+UNDO: list[Callable[[], object]] = []  # what brings the arguments back to what they were before the test
+
+
+def undo() -> None:
+    """After a test: what one answer did to the tests' own tensors and networks must not meet the next."""
+    while UNDO:
+        UNDO.pop()()
+
+
+def put(tensor: torch.Tensor, values: torch.Tensor, wants_grad: bool, grad: torch.Tensor | None) -> None:
+    """Give a tensor these values, flag and gradient."""
+    tensor.data = values.to(tensor.dtype) if values.shape == tensor.shape else values
+    if tensor.is_leaf:
+        tensor.requires_grad_(wants_grad)
+    tensor.grad = grad
+
+
+def exchange(owner: object, name: str, value: object) -> None:
+    """Set an attribute, until undo()."""
+    UNDO.append(partial(setattr, owner, name, getattr(owner, name)))
+    setattr(owner, name, value)
+
+
 def apply(thing: object, seen: Any) -> None:
-    """Make an argument look as the call left it."""
+    """Make an argument look as the call left it, until undo()."""
     if isinstance(thing, torch.Generator):
+        UNDO.append(partial(thing.set_state, thing.get_state()))
         thing.set_state(seen)
     elif isinstance(thing, torch.Tensor):
-        values, wants_grad, grad = seen
-        with torch.no_grad():
-            thing.data = values.to(thing.dtype) if values.shape == thing.shape else values
-        if thing.is_leaf:
-            thing.requires_grad_(wants_grad)
-        thing.grad = grad
+        UNDO.append(partial(put, thing, thing.detach().clone(), thing.requires_grad, thing.grad))
+        put(thing, *seen)
     else:
         tensors = dict([*thing.named_parameters(), *thing.named_buffers()])
         for name, picture in seen["tensors"].items():
@@ -280,11 +301,12 @@ def apply(thing: object, seen: Any) -> None:
         for name, _kind, training, in_place, hooks in seen["modules"]:
             if name not in modules:
                 thing.add_module("added_by_the_call", nn.Identity())
+                UNDO.append(partial(thing._modules.pop, "added_by_the_call", None))
                 continue
             module = modules[name]
-            module.training = training
+            exchange(module, "training", training)
             if hasattr(module, "inplace"):
-                module.inplace = in_place
+                exchange(module, "inplace", in_place)
             for count, attribute in zip(hooks, HOOKS, strict=True):
                 for _ in range(count - len(getattr(module, attribute))):
                     register(module, attribute)
@@ -298,7 +320,7 @@ def register(module: nn.Module, attribute: str) -> None:
     kinds = {"_forward_hooks": module.register_forward_hook, "_forward_pre_hooks": module.register_forward_pre_hook,
              "_backward_hooks": module.register_full_backward_hook,
              "_backward_pre_hooks": module.register_full_backward_pre_hook}  # fmt: skip
-    kinds[attribute](left_behind)
+    UNDO.append(kinds[attribute](left_behind).remove)
 
 
 def pickled_by_value(module: ModuleType) -> None:

@@ -271,6 +271,8 @@ def run_tests(
             results[item.nodeid] = Outcome("error", f"while the lesson was loaded: {reason}"), reports
             lost, failed = lost + 1, None
             continue
+        finally:
+            judge.undo()
         if outcome.lost:
             lost, failed = lost + 1, None
         results[item.nodeid] = outcome, reports

@@ -1,0 +1,203 @@
+"""The grader itself: answers that accidents must not cost, cheats that must not earn, damage that must stay inside."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import os
+import struct
+from itertools import cycle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from grader import wire
+from grader.box import bubblewrap
+from grader.submission import answers_in, candidates, decoded, files_of, handed_in, helpers_of
+from mutants.cheats import DAMAGE, FORGERIES
+from test_exercises import GRADED, HOMES, TEXTS, answered, make, run_grader
+
+# What was handed in
+
+
+LESSON = "05_gradcam"
+SOLVED = TEXTS[LESSON]
+EMPTY = make.emptied(SOLVED, LESSON)
+OTHER = answered(EMPTY, {"5.1": ["maps = A.sum(dim=1)"]})
+
+
+def notebook(text: str) -> str:
+    """A lesson as .ipynb."""
+    return make.notebook(text, LESSON, tests=False)
+
+
+def hand_in(folder: Path, **files: str | bytes) -> Path:
+    """Files by name; a double underscore stands for a dot, three for a slash."""
+    for name, content in files.items():
+        file = folder / name.replace("___", "/").replace("__", ".")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return folder
+
+
+def test_the_filled_one_of_script_and_notebook_counts(tmp_path):
+    found = handed_in(hand_in(tmp_path, **{f"{LESSON}__py": EMPTY, f"{LESSON}__ipynb": notebook(SOLVED)}), LESSON)
+    assert found.file == f"{LESSON}.ipynb"
+    assert answers_in(found.text) == answers_in(SOLVED)
+    found = handed_in(hand_in(tmp_path / "b", **{f"{LESSON}__py": SOLVED, f"{LESSON}__ipynb": notebook(EMPTY)}), LESSON)
+    assert found.file == f"{LESSON}.py"
+
+
+def test_of_two_filled_ones_the_newer_counts_and_is_named(tmp_path):
+    hand_in(tmp_path, **{f"{LESSON}__py": OTHER, f"{LESSON}__ipynb": notebook(SOLVED)})
+    for newer, older in ((".py", ".ipynb"), (".ipynb", ".py")):
+        os.utime(tmp_path / f"{LESSON}{older}", (1000, 1000))
+        os.utime(tmp_path / f"{LESSON}{newer}", (2000, 2000))
+        found = handed_in(tmp_path, LESSON)
+        assert found.file == f"{LESSON}{newer}"
+        assert "differ; the newer one" in found.notes[0]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        codecs.BOM_UTF8 + "x = 'é'\n".encode(),
+        b"# -*- coding: latin-1 -*-\nx = '\xe9'\n",
+        b"x = '\xc3\xa9'\r\n",
+        "x = 'é'\n".encode("utf-16"),
+        b"# coding: utf-8\rx = '\xc3\xa9'\r",
+    ],
+)
+def test_every_encoding_is_read(data):
+    found: dict = {}
+    exec(compile(decoded(data), "lesson", "exec"), found)
+    assert found["x"] == "é"
+
+
+@pytest.mark.parametrize("data", [b"x = '\xe9'\n", b"# coding: no-such\nx = 1", b"\xff\xfe\x00"])
+def test_what_is_no_text_is_told(data):
+    with pytest.raises((ValueError, UnicodeDecodeError)):
+        decoded(data)
+
+
+@pytest.mark.parametrize(
+    "name", ["05_gradcam (1).py", "05_gradcam-2.ipynb", "ada_05_gradcam.py", "student/05_gradcam.py",
+             "work/lessons/05_gradcam copy.py", "05_gradcam_final.py"]
+)  # fmt: skip
+def test_renamed_and_nested_files_are_found_and_named(name, tmp_path):
+    file = tmp_path / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(notebook(SOLVED) if name.endswith("ipynb") else SOLVED)
+    found = handed_in(tmp_path, LESSON)
+    assert found.notes == (f"found as {name}",)
+    assert candidates("06_guided_backpropagation", [name]) == []
+
+
+def test_links_are_no_submission(tmp_path):
+    (tmp_path / f"{LESSON}.py").symlink_to(make.ROOT / f"{LESSON}.py")
+    (tmp_path / "evaluation").symlink_to(make.ROOT / "evaluation")
+    assert files_of(tmp_path) == {}
+    with pytest.raises(ValueError, match=r"05_gradcam\.py is missing"):
+        handed_in(tmp_path, LESSON)
+
+
+def test_helper_modules_come_along(tmp_path):
+    helpers = {"mine__py": "y = 5", "sub___more__py": "z = 6", "utils__py": "no = 1"}
+    hand_in(tmp_path, **{f"{LESSON}__py": SOLVED}, **helpers)
+    assert helpers_of(tmp_path, list(TEXTS)) == {"mine": "y = 5", "more": "z = 6"}
+
+
+# Plain data
+
+
+VALUES = [
+    None, True, -3, 2.5, float("inf"), "text", [1, (2.0, [None])], {"a": [1], 2: "b"}, torch.arange(6.0).reshape(2, 3),
+    torch.ones(2, 3).t(), torch.zeros(0, 4), torch.tensor(3), torch.ones(2, dtype=torch.bfloat16), torch.tensor([True]),
+    torch.ones(1, 4)[:, :1].expand(3, 1), np.float64(2.5), np.arange(4, dtype=np.int32), np.bool_(True),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: f"{type(value).__name__}")
+def test_plain_data_comes_back_as_it_was(value):
+    found = wire.unpack(wire.pack(value, lambda _thing: 0))
+    assert type(found) is type(value)
+    if isinstance(value, torch.Tensor):
+        assert found.dtype == value.dtype
+        assert torch.equal(found, value)
+    elif isinstance(value, np.ndarray):
+        np.testing.assert_array_equal(found, value)
+    else:
+        assert found == value
+
+
+def test_what_is_not_plain_stays_there():
+    class Lying(float):
+        def __eq__(self, _other):
+            return True
+
+        __hash__ = None
+
+    things = [Lying(0), torch.nn.Linear(1, 1), torch.ones(2).to_sparse()]
+    found = wire.unpack(wire.pack(things, lambda _thing: 7))
+    assert [type(item) for item in found] == [wire.Handle] * 3
+    assert [item.kind for item in found] == ["Lying", "Linear", "Tensor"]
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"x" * 20, struct.pack(">Q", 1 << 40), struct.pack(">Q", 2) + b"[]",
+             struct.pack(">Q", 30) + b'[["tensor","os",[2],0,1],[0]] ',
+             struct.pack(">Q", 27) + b'[["object","x",[],0],[0]]  ']
+)  # fmt: skip
+def test_nonsense_is_no_answer(data):
+    with pytest.raises(wire.Nonsense):
+        wire.unpack(data)
+
+
+# Cheats and damage: tests/mutants/cheats.py
+
+
+def folder_with(answers: dict[str, list[str]], folder: Path) -> Path:
+    """The reference with other answers to some exercises."""
+    for name, text in TEXTS.items():
+        file = folder / f"{name.replace('.', '/')}.py"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(answered(text, answers), encoding="utf-8")
+    return folder
+
+
+def spread(cheats: dict[str, str]) -> list[dict[str, tuple[str, str]]]:
+    """Rounds of exercise -> (name, code), no exercise twice in a round, and one in two left to the reference."""
+    numbers, rounds = list(HOMES)[::2], [{}]
+    for (name, code), number in zip(cheats.items(), cycle(numbers), strict=False):
+        if number in rounds[-1]:
+            rounds.append({})
+        rounds[-1][number] = (name, code)
+    return rounds
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("kind", ["forgeries", "damage"])
+@pytest.mark.skipif(not bubblewrap(), reason="needs bubblewrap")
+def test_cheats_earn_nothing_and_harm_nobody(kind, tmp_path):
+    """Each costs its exercise; every other exercise keeps its points; nothing outside changes."""
+    outside, kept = tmp_path / "outside", tmp_path / "grades_each" / "ada.json"
+    kept.parent.mkdir()
+    kept.write_text("ada's grade")
+    for i, chosen in enumerate(spread(FORGERIES if kind == "forgeries" else DAMAGE)):
+        places = {"COURSE": str(make.ROOT), "OUTSIDE": str(outside), "KEPT": str(kept), "FOLDER": str(kept.parent)}
+        codes = {number: code for number, (_, code) in chosen.items()}
+        for word, path in places.items():
+            codes = {number: code.replace(word, path) for number, code in codes.items()}
+        folder = folder_with({number: code.split("\n") for number, code in codes.items()}, tmp_path / f"class{i}")
+        _, grades, printed = run_grader(folder, tmp_path / f"{i}.json", "--time-limit=3", "--isolation=bubblewrap")
+        assert set(grades) == set(GRADED), printed
+        for number, grade in grades.items():
+            if number in chosen:
+                assert grade["score"] == 0, (chosen[number][0], grade)
+            else:
+                assert grade["score"] == GRADED[number], (number, grade)
+        assert str(make.ROOT) not in json.dumps(grades)
+    assert not outside.exists()
+    assert kept.read_text() == "ada's grade"
