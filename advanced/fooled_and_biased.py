@@ -47,7 +47,7 @@ from course.scenes import Scene, backgrounds, boxed_class, found_scenes, planted
 from evaluation.is_it_chance import estimate
 from evaluation.methods import METHODS, reduced
 from evaluation.planted_scenes import energy_pointing_game
-from utils import import_lesson, load_image, preprocess_image, recorded_output
+from utils import import_lesson, recorded_output
 
 integrated_gradients = import_lesson("04_integrated_gradients").integrated_gradients
 
@@ -65,7 +65,7 @@ def figure_idea() -> Figure:
     """A disc, the disc with invisible noise, the disc with a tag; and where a map would point."""
     y, x = torch.meshgrid(torch.arange(128.0), torch.arange(128.0), indexing="ij")
     pictures = 1.4 * ((x - 68) ** 2 + (y - 56) ** 2 < 900).float().expand(3, 3, -1, -1).clone() - 0.5
-    pictures[1] += 0.06 * torch.randn(3, 128, 128, generator=torch.Generator().manual_seed(0))
+    pictures[1] += 0.04 * torch.randn(3, 128, 128, generator=torch.Generator().manual_seed(0))
     pictures[2, :, 8:24, 100:116] = torch.tensor([2.2, -2.0, 2.6])[:, None, None]
     maps = torch.stack([torch.exp(-((x - u) ** 2 + (y - v) ** 2) / 360) for u, v in ((68, 56), (20, 108), (108, 16))])
     titles = ["answer: disc", "a little noise; answer: disc", "a tag; answer: disc"]
@@ -76,7 +76,9 @@ if __name__ == "__main__":
     everything = {"action": "store_true", "help": "attack all photographs of data/, both maps (many minutes)"}
     lesson = start("advanced.fooled_and_biased", "Can a map be moved, and can it find what a network should not use?",
                    images=["dog.jpg", "bird.jpg", "koala.jpg"], options={"--all": everything})  # fmt: skip
-    model = lesson.model
+    if lesson.args.all:
+        lesson.args.image = [file for file in list_pictures([DATA_DIR]) if boxed_class(file) is not None]
+    model, images, targets = lesson.model, lesson.images, lesson.targets
     lesson.show(figure_idea(), "idea")
 
 # %% [markdown]
@@ -233,15 +235,12 @@ def measured_attack(model: nn.Module, image: Tensor, target: int, of: str, itera
     return Moved(path, shares[0], shares[1], shares[2][0], p)
 
 
-def right_photographs(model: nn.Module, files: Sequence[Path]) -> tuple[list[str], Tensor, list[int]]:
-    """Names, images and top classes of the photographs, without those that the network is known to get wrong."""
-    images = torch.cat([preprocess_image(load_image(file)) for file in files]).to(next(model.parameters()))
-    with torch.inference_mode():
-        top = [int(model(image).argmax()) for image in images.split(1)]
-    right = [i for i, file in enumerate(files) if boxed_class(file) in (None, top[i])]
+def right_ones(files: Sequence[Path], targets: Tensor) -> list[int]:
+    """Places of the photographs of which we do not know that the network is wrong about them."""
+    right = [i for i, file in enumerate(files) if boxed_class(file) in (None, int(targets[i]))]
     if not right:
         raise ValueError("the network gets none of these photographs right; name others with --image")
-    return [files[i].name for i in right], images[right], [top[i] for i in right]
+    return right
 
 
 def figure_trajectories(moved: dict[str, dict[str, Moved]]) -> Figure:
@@ -253,39 +252,47 @@ def figure_trajectories(moved: dict[str, dict[str, Moved]]) -> Figure:
             axis.plot(steps, attack.shares, "o-", color=f"C{number % 10}", label=name)
             axis.plot(steps, attack.noise, "--", color=f"C{number % 10}")
         axis.set(title=of, xlabel="steps of the attack", ylim=(0, 1))
-        axis.legend(fontsize=8)
+        if len(attacks) <= 5:
+            axis.legend(fontsize=8)
     np.atleast_1d(axes)[0].set_ylabel("share of the map in the corner")
     figure.suptitle("The map moves (solid); noise of the same size moves nothing (dashed)")
     return figure
 
 
 if __name__ == "__main__":
-    known = [file for file in list_pictures([DATA_DIR]) if boxed_class(file) is not None]
-    files = known if lesson.args.all else lesson.files
-    names, images, targets = right_photographs(model, files)
-    iterations, rows, moved = 6 if lesson.quick else 12, [], {}
-    for of, count in (("grad_cam", len(names)), ("guided_backpropagation", len(names) if lesson.args.all else 1)):
-        attacks = zip(names[:count], images.split(1), targets, strict=False)
-        moved[of] = {name: measured_attack(model, image, c, of, iterations, lesson.seed) for name, image, c in attacks}
-        for name, attack in moved[of].items():
+    right = range(len(images)) if lesson.args.target else right_ones(lesson.files, targets)
+    iterations, rows, moved = 6 if lesson.quick else 12, [], {"grad_cam": {}, "guided_backpropagation": {}}
+    for of, attacks in moved.items():
+        for i in right if of == "grad_cam" or lesson.args.all else right[:1]:
+            attack = measured_attack(model, images[i : i + 1], int(targets[i]), of, iterations, lesson.seed)
+            attacks[lesson.names[i]] = attack
             ends = attack.shares[0], attack.shares[-1], attack.noise[-1], attack.as_file
-            rows.append([of, name, *ends, *attack.p])
+            rows.append([of, lesson.names[i], *ends, *attack.p])
+            low, high, _ = allowed(images[i : i + 1], 4.01)
+            assert ((low <= attack.path) & (attack.path <= high)).all(), "the attack left the allowed range"
     print_table(["share of the map\nin the corner", "", "\nbefore", "\nafter", "noise\nof 4", "after, as\n8 bits",
                  "p\nbefore", "\nafter"], rows)  # fmt: skip
     for of, attacks in moved.items():
         gains = [attack.shares[-1] - attack.shares[0] for attack in attacks.values()]
         print(f"{of}: share gained {estimate(gains)}, from {min(gains):.2f} to {max(gains):.2f}, n = {len(gains)}")
     lesson.show(figure_trajectories(moved), "trajectories")
-    name, image, target = names[0], images[:1], targets[0]
-    three = torch.cat([image, moved["grad_cam"][name].path[-1:], moved["guided_backpropagation"][name].path[-1:]])
-    columns = {of: METHODS[of](model, three, target) for of in moved}
-    notes = {of: [f"{energy_pointing_game(map, corner(image)):.0%} in the corner" for map in maps]
+    name, where = lesson.names[right[0]], corner(images)
+    three = torch.cat([images[right[0]][None], *(attacks[name].path[-1:] for attacks in moved.values())])
+    columns = {of: METHODS[of](model, three, int(targets[right[0]])) for of in moved}
+    notes = {of: [f"{energy_pointing_game(map, where):.0%} in the corner" for map in maps]
              for of, maps in columns.items()}  # fmt: skip
     titles = [f"{name} as it was", "attack on Grad-CAM", "attack on guided backprop."]
     lesson.show(map_grid(three, columns, titles=titles, notes=notes, overlay=["grad_cam"], heading="Moved"), "moved")
 
 # %% [markdown]
-# MOVED
+# On all ten photographs of the course that ResNet-50 gets right (`--all`), Grad-CAM's share in the corner grows by 0.50
+# [0.40, 0.56], guided backpropagation's by 0.57 [0.51, 0.63]. The bird resists most (0.01 to 0.22), the panda least
+# (0.05 to 0.73). All answers stay, with p of 0.86 or more. Noise of the same size changes no share by more than 0.013:
+# it is the direction that counts, not the size. And a file keeps the attack: rounding to 256 values changes 0.003 at
+# most.
+#
+# Look at the figure once more. The attack on one map moves the other as well, though it never saw it: what moved is not
+# only the drawing but something inside the network.
 #
 # ## Step 3: a network with a shortcut
 #
@@ -475,14 +482,16 @@ if __name__ == "__main__":
     maps = {name: [method(model, s.image, s.classes[0]) for s in scenes] for name, method in methods.items()}
     maps["the animal itself"] = [scene.masks[:1].to(scene.image) for scene in scenes]
     maps["noise beside the animal"] = [beside(scene) for scene in scenes]
-    rows = [[name, *map(estimate, losses(model, scenes, its_maps).T)] for name, its_maps in maps.items()]
+    fallen = {name: losses(model, scenes, its_maps) for name, its_maps in maps.items()}
+    assert np.abs(fallen["noise beside the animal"][:, 1]).max() < 0.01, "the true background is not what was there"
+    rows = [[name, *map(estimate, columns.T)] for name, columns in fallen.items()]
     print_table([f"logit falls by, {len(scenes)} scenes", "grey put in", "true background put in"], rows)
 
 # %% [markdown]
 # The maps do mark what counts: their tenth of the picture costs nearly as much as the animal itself, and noise costs
 # less than half of that. (Noise hits the animal too; a tenth of its pixels, scattered, is a great loss.) But look at
-# the last row. Grey squares *beside* the animal cost 1.5, and there was nothing to take away: with the true background
-# the loss is
+# the last row. Grey squares *beside* the animal cost 1.3 [0.6, 2.2], and there was nothing to take away: with the true
+# background the loss is
 # 0. That much of every number in the grey column is the price of grey, not of what was covered.
 #
 # ## What the picture does not show
@@ -515,7 +524,8 @@ if __name__ == "__main__":
 #
 # Can a map be moved, and can it find what a network should not use?
 #
-# 1. It can be moved. TODO
+# 1. It can be moved. No colour changes by more than 4 of 255, the answer stays, and half of the map is in the corner:
+#    0.50 more for Grad-CAM, 0.57 more for guided backpropagation, over ten photographs. Random noise does nothing.
 # 2. A map that lies on a tag proves no bias. A head that never saw a tag has 7 % of Grad-CAM there, the biased head 13
 #    %. Compare with controls, scene by scene, and report the difference with its interval.
 # 3. A second control can tell what the first one cannot: the head that saw meaningless tags has 1 %.

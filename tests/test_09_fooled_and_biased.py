@@ -10,7 +10,7 @@ from torch import nn
 from advanced import fooled_and_biased as lesson
 from course.scenes import found_scenes
 from evaluation.methods import METHODS
-from utils import import_lesson, load_image, preprocess_image
+from utils import DATA_DIR, import_lesson
 
 grad_cam = import_lesson("05_gradcam").grad_cam
 guided_backpropagation = import_lesson("06_guided_backpropagation").guided_backpropagation
@@ -105,27 +105,13 @@ def test_rounded_pictures_have_256_values(photos):
     torch.testing.assert_close(lesson.rounded(between), photos, rtol=0, atol=1e-4)
 
 
-def test_wrong_photographs_are_left_out(squeezenet, tmp_path):
-    """The dog is right; a koala that is called something else is not; a picture from elsewhere has no known class."""
-    load_image("bird.jpg").save(tmp_path / "mine.png")
-    from course.pictures import list_pictures
-
-    files = list_pictures(["dog.jpg", "koala.jpg", "giraffe.jpg", str(tmp_path / "mine.png")])
-    top = [int(squeezenet(preprocess_image(load_image(file))).argmax()) for file in files]
-    names, images, targets = lesson.right_photographs(squeezenet, files)
-    expected = ["dog.jpg", *(["koala.jpg"] if top[1] == 105 else []), "giraffe.jpg", "mine.png"]
-    assert names == expected
-    assert len(images) == len(targets) == len(names)
-    flipped = nn.Sequential(squeezenet, Reversed()).eval()
+def test_wrong_photographs_are_left_out(tmp_path):
+    """The dog is right, the koala called a panda is wrong; the class of the other two is not known."""
+    files = [*(DATA_DIR / name for name in ("dog.jpg", "koala.jpg", "giraffe.jpg")), tmp_path / "dog.jpg"]
+    files[-1].write_bytes(b"")
+    assert lesson.right_ones(files, torch.tensor([235, 388, 7, 8])) == [0, 2, 3]
     with pytest.raises(ValueError, match="--image"):
-        lesson.right_photographs(flipped, files[:1])
-
-
-class Reversed(nn.Module):
-    """Logits with the opposite sign."""
-
-    def forward(self, logits: torch.Tensor) -> torch.Tensor:
-        return -logits
+        lesson.right_ones(files[:2], torch.tensor([88, 88]))
 
 
 # The shortcut
@@ -226,7 +212,7 @@ def test_the_true_background_costs_nothing_where_no_animal_is(squeezenet):
     scenes, _ = found_scenes(squeezenet, 4, seed=0)
     off = lesson.losses(squeezenet, scenes, [lesson.beside(scene) for scene in scenes])
     on = lesson.losses(squeezenet, scenes, [scene.masks[:1].float() for scene in scenes])
-    assert np.abs(off[:, 1]).max() < 1e-4
+    assert np.abs(off[:, 1]).max() < 0.01                              # a fringe of 1 / 255 may be left
     assert np.abs(off[:, 0]).max() > 0.1
     assert (on.mean(axis=0) > 3).all()
 
