@@ -353,7 +353,9 @@ def test_folding_batch_norm_changes_nothing(rule):
 
 
 @pytest.mark.parametrize("rule", lesson.RULES)
-@pytest.mark.parametrize("name", ["resnet18", "vgg11_bn", "squeezenet1_1", "alexnet"])
+@pytest.mark.parametrize(
+    "name", ["resnet18", pytest.param("vgg11_bn", marks=pytest.mark.slow), "squeezenet1_1", "alexnet"]
+)
 def test_torchvisions_networks(name, rule):
     with torch.random.fork_rng():
         torch.manual_seed(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -145,6 +146,7 @@ def test_student_lessons_differ_in_the_gaps_only(student):
         assert blank[0] == blank[1]
 
 
+@pytest.mark.slow
 def test_student_scripts_run_up_to_a_gap_and_name_it(student, tmp_path, monkeypatch, capfd):
     """In this process: importing torch anew for each would take long."""
     monkeypatch.setattr(utils, "PROJECT_ROOT", student)
@@ -176,6 +178,7 @@ def test_others_solved_leaves_one_exercise_as_it_was():
 # Grading
 
 
+@pytest.mark.slow
 def test_the_reference_earns_what_the_lessons_announce(tmp_path):
     status, grades, printed = run_grader(PROJECT_ROOT, tmp_path / "grades.json", f"--junitxml={tmp_path}/junit.xml")
     assert status == 0, printed
@@ -187,6 +190,7 @@ def test_the_reference_earns_what_the_lessons_announce(tmp_path):
     assert all(re.match(r"[^:]+: \w", test["name"]) for test in tests)
 
 
+@pytest.mark.slow
 def test_an_untouched_tree_earns_nothing(student, tmp_path):
     """And its own conftest.py, which comes with the tests, is not run."""
     (student / "tests" / "conftest.py").write_text("raise SystemExit('run by the grader')")
@@ -197,6 +201,36 @@ def test_an_untouched_tree_earns_nothing(student, tmp_path):
     assert {grade["result"] for grade in grades.values()} == {"not attempted"}
     assert grades["5.1"]["output"] == "exercise 5.1 is not attempted"
     assert re.search(r"^5\.1 Grad-CAM +0 +4  not attempted  exercise 5\.1", printed, flags=re.MULTILINE)
+
+
+MAIN_ARGUMENTS = ("images", "image", "A", "x", "R", "first", "map", "curve")
+
+
+def nothing(text: str, answer: str) -> str:
+    """A lesson with every gap filled by an answer that computes nothing; ARGUMENT is the function's main argument."""
+    functions = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)]
+    lines, contents = text.splitlines(), []
+    for region in solution_regions(text, "lesson"):
+        around = [f for f in functions if f.lineno <= region.first and f.col_offset < len(region.indent)]
+        arguments = [argument.arg for argument in max(around, key=lambda f: f.lineno).args.args if argument.arg != "self"]
+        main = next((name for name in arguments if name in MAIN_ARGUMENTS), arguments[-1] if arguments else "None")
+        filled = [lines[region.first].strip(), answer.replace("ARGUMENT", main), lines[region.last].strip()]
+        contents.append((region, [region.indent + line for line in filled]))
+    return replaced(text, contents)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("answer", ["pass", "return ARGUMENT", "return torch.zeros_like(ARGUMENT)", "return 0.0"])
+def test_doing_nothing_earns_nothing(answer, tmp_path):
+    """Tests that such answers pass, "no trace is left" for instance, count only beside the right value."""
+    folder = tmp_path / "nothing"
+    for name, text in TEXTS.items():
+        file = folder / f"{lesson_path(name)}.py"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(nothing(text, answer), encoding="utf-8")
+    _, grades, printed = run_grader(folder, tmp_path / "grades.json", "--time-limit=3")
+    assert set(grades) == set(GRADED), printed
+    assert {number: grade["score"] for number, grade in grades.items() if grade["score"]} == {}
 
 
 REFERENCE = str(PROJECT_ROOT / "05_gradcam.py")
@@ -290,6 +324,7 @@ def test_every_mutant_fits_and_is_python():
         compile(changed, mutant.name, "exec")
 
 
+@pytest.mark.slow
 def test_a_wrong_answer_fails_and_another_right_one_passes():
     """All of them: make mutants."""
     wrong = next(mutant for mutant in mutants.load_mutants(["5.1"]) if not mutant.right)

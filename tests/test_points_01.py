@@ -20,7 +20,7 @@ def test_gradient_of_a_linear_model_is_its_weights(lesson, linear):
         assert_tensor(lesson.vanilla_gradient(linear, IMAGES, targets), rows(linear, targets))
 
 
-@pytest.mark.points(1, exercise="1.1")
+@pytest.mark.points(1, exercise="1.1", contract=True)
 def test_gradient_keeps_its_sign_and_the_images_dtype(lesson, tiny, small_images):
     for dtype in (torch.float64, torch.float32):
         found = lesson.vanilla_gradient(tiny.to(dtype), small_images.to(dtype), 1)
@@ -43,7 +43,7 @@ def test_gradient_of_a_batch_is_that_of_its_images(lesson, tiny, small_images):
     torch.testing.assert_close(lesson.vanilla_gradient(tiny, small_images, 0)[1, 2, 3, 4], slope, rtol=1e-5, atol=1e-8)
 
 
-@pytest.mark.points(1, exercise="1.1")
+@pytest.mark.points(1, exercise="1.1", contract=True)
 def test_gradient_leaves_no_trace(lesson, tiny, small_images):
     with unchanged(tiny, small_images):
         first = lesson.vanilla_gradient(tiny, small_images, 0)
@@ -64,7 +64,7 @@ def test_map_sums_absolute_values(lesson, linear):
     assert_tensor(lesson.saliency_map(linear, IMAGES, 1, reduce="sum"), expected)
 
 
-@pytest.mark.points(0.5, exercise="1.2")
+@pytest.mark.points(0.5, exercise="1.2", contract=True)
 def test_map_is_not_rescaled(lesson, linear):
     maps = [lesson.saliency_map(linear, IMAGES, 0, reduce=how) for how in ("max", "sum")]
     assert (maps[1] >= maps[0]).all()
@@ -89,7 +89,7 @@ def test_softmax_gradients_of_all_classes_cancel(lesson, tiny, small_images):
     assert lesson.softmax_gradient(tiny, small_images, 0).abs().amax(dim=(1, 2, 3)).min() > 1e-6
 
 
-@pytest.mark.points(1, exercise="1.3")
+@pytest.mark.points(1, exercise="1.3", contract=True)
 def test_softmax_gradient_vanishes_where_the_network_is_certain(lesson, linear):
     with torch.no_grad():
         top = linear(IMAGES).argmax(dim=1).tolist()

@@ -107,7 +107,7 @@ def test_biases_of_all_layers_count_with_their_slope(lesson, tiny, small_images)
     assert_tensor(lesson.bias_share(tiny, small_images, [2, 0, 1]), (scores - (gradient * x).sum((1, 2, 3))).detach())
 
 
-@pytest.mark.points(1, exercise="2.4")
+@pytest.mark.points(1, exercise="2.4", contract=True)
 def test_shares_of_the_biases_leave_no_trace(lesson, tiny, small_images):
     """The parameters are frozen as in load_model, and stay it; a batch gives what its images give one by one."""
     tiny.requires_grad_(False)

@@ -68,7 +68,7 @@ def test_squares_are_taken_before_the_mean(lesson, tiny, small_images):
     assert_tensor(found, expected.mean(dim=0, keepdim=True))
 
 
-@pytest.mark.points(1, exercise="3.2")
+@pytest.mark.points(1, exercise="3.2", contract=True)
 def test_images_of_a_batch_do_not_mix(lesson, tiny, small_images):
     options = {"n_samples": 5, "noise_level": 0.4, "batch_size": 2}
     singles = [lesson.smoothgrad(tiny, small_images[i : i + 1], i, **options) for i in range(3)]

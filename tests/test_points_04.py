@@ -66,7 +66,7 @@ def test_nodes_and_weights_of_the_rule_are_used(lesson, small_images):
         torch.testing.assert_close(found[:, 0], factor * small_images[:, 0] ** 3)
 
 
-@pytest.mark.points(1, exercise="4.2")
+@pytest.mark.points(1, exercise="4.2", contract=True)
 def test_chunks_do_not_change_the_sum(lesson, tiny, small_images):
     parts = [lesson.integrated_gradients(tiny, small_images, 1, n_steps=7, batch_size=size) for size in (7, 3, 1)]
     assert_tensor(parts[1], parts[0])
@@ -74,7 +74,7 @@ def test_chunks_do_not_change_the_sum(lesson, tiny, small_images):
     assert not parts[0].requires_grad
 
 
-@pytest.mark.points(1, exercise="4.2")
+@pytest.mark.points(1, exercise="4.2", contract=True)
 def test_each_image_has_its_own_path_and_class(lesson, tiny, small_images):
     baseline = small_images.flip(0) / 2
     run = {"n_steps": 4, "batch_size": 3}

@@ -92,7 +92,7 @@ def test_mean_of_cam_is_the_logit_without_bias(lesson, small_images):
     assert_tensor(found, top.values - model[3].bias.detach()[top.indices])
 
 
-@pytest.mark.points(1, exercise="5.2")
+@pytest.mark.points(1, exercise="5.2", contract=True)
 def test_cam_is_signed_and_images_do_not_mix(lesson, small_images):
     model = pooled()
     assert_separate(lesson.cam, model, small_images)
@@ -120,7 +120,7 @@ def test_layer_cam_counts_places_with_positive_gradient(lesson):
         assert_tensor(lesson.layer_cam(head(mixed), activation, 0, upsample=False), expected)
 
 
-@pytest.mark.points(1, exercise="5.3")
+@pytest.mark.points(1, exercise="5.3", contract=True)
 def test_relatives_equal_grad_cam_where_the_gradient_is_constant(lesson, tiny, small_images):
     model = pooled()
     expected = lesson.grad_cam(model, small_images, [2, 0, 1], layer=model[0])

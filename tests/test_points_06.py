@@ -92,7 +92,7 @@ def test_guided_in_place_and_shared(lesson, small_images):
         assert_tensor(lesson.guided_backpropagation(deep(inplace, shared), small_images, 2), expected)
 
 
-@pytest.mark.points(1, exercise="6.2")
+@pytest.mark.points(1, exercise="6.2", contract=True)
 def test_no_hook_is_left_and_no_image_mixed(lesson, small_images):
     model = deep(inplace=True)
     singles = torch.cat([lesson.guided_backpropagation(model, small_images[i : i + 1], i) for i in range(3)])
@@ -138,7 +138,7 @@ def test_the_message_counts(lesson, small_images):
     assert "None" not in str(error.value)
 
 
-@pytest.mark.points(1, exercise="6.3")
+@pytest.mark.points(1, exercise="6.3", contract=True)
 def test_networks_of_relu_modules_are_accepted(lesson, small_images, tiny):
     for model in (deep(), deep(inplace=True, shared=True), tiny):
         for method in (lesson.guided_backpropagation, lesson.deconvnet):

@@ -23,7 +23,7 @@ def test_guided_grad_cam_takes_the_layer(lesson, tiny, small_images):
         assert_tensor(lesson.guided_grad_cam(tiny, small_images, 0, layer=layer), guided * maps[:, None])
 
 
-@pytest.mark.points(0.5, exercise="7.1")
+@pytest.mark.points(0.5, exercise="7.1", contract=True)
 def test_guided_grad_cam_of_no_evidence_is_zero(lesson, tiny, small_images):
     with torch.no_grad():
         tiny.fc.weight[1] = -tiny.fc.weight[1].abs()

@@ -114,7 +114,7 @@ def inside_the_rules(lesson, rule: str) -> tuple[torch.Tensor, int]:
     return found.detach(), hook_count(model)
 
 
-@pytest.mark.points(1, exercise="9.2")
+@pytest.mark.points(1, exercise="9.2", contract=True)
 def test_the_value_stays(lesson):
     model = network()
     with torch.no_grad():
@@ -158,7 +158,7 @@ def without_epsilon(lesson, model: nn.Module, rule: str) -> torch.Tensor:
         lesson.EPSILON = before
 
 
-@pytest.mark.points(1, exercise="9.2")
+@pytest.mark.points(1, exercise="9.2", contract=True)
 def test_nothing_is_lost_without_biases(lesson):
     model = network()
     nn.init.zeros_(model[0].bias)

@@ -87,7 +87,7 @@ def both(lesson) -> tuple[Tensor, Tensor]:
         return lesson.as_modules(network)(IMAGES), network(IMAGES)
 
 
-@pytest.mark.points(1, exercise="9.8")
+@pytest.mark.points(1, exercise="9.8", contract=True)
 def test_the_function_is_the_same(lesson):
     found, expected = over_there(lesson, both)
     assert_tensor(found, expected)
@@ -121,7 +121,7 @@ def shared(lesson) -> bool:
     return {id(p) for p in lesson.as_modules(network).parameters()} == {id(p) for p in network.parameters()}
 
 
-@pytest.mark.points(1, exercise="9.8")
+@pytest.mark.points(1, exercise="9.8", contract=True)
 def test_the_layers_themselves(lesson):
     """A weight that is changed in one is changed in the other."""
     assert over_there(lesson, shared), "the layers were copied or made anew"
@@ -132,7 +132,7 @@ def modes(lesson, training: bool) -> list[bool]:
     return [part.training for part in lesson.as_modules(functional(lesson).train(training)).modules()]
 
 
-@pytest.mark.points(1, exercise="9.8")
+@pytest.mark.points(1, exercise="9.8", contract=True)
 def test_the_mode_is_the_networks(lesson):
     assert not any(over_there(lesson, modes, False))
     assert all(over_there(lesson, modes, True))

@@ -39,6 +39,7 @@ visualize_saliency(image, saliency)
 """
 
 
+@pytest.mark.slow
 def test_quick_start_word_for_word():
     code = QUICK_START + "print(class_idx.item(), tuple(saliency.shape), saliency.max().item() > 0)"
     environment = {**os.environ, "MPLBACKEND": "Agg"}

@@ -255,7 +255,7 @@ def run_tests(
 ) -> dict[str, tuple[Outcome, list]]:
     """Run the tests of one exercise: nodeid -> Outcome and reports. A lost process costs the test that ran."""
     box, results, lost, failed = config.stash[BOX], {}, 0, None
-    for position, item in enumerate(items):
+    for item in items:
         if lost == 2:                                                  # patience enough
             results[item.nodeid] = broken(item, "the process was lost twice before this test")
             continue
@@ -263,8 +263,7 @@ def run_tests(
             if failed is None or box.process is None:
                 config.stash[LESSON], failed = box.load(lesson, source, helpers)
             box.ask(do="calm")
-            following = items[position + 1] if position + 1 < len(items) else None
-            reports = run_protocol(item, following)
+            reports = run_protocol(item)
             outcome = judged(exercise_of(item), reports, failed)
         except judge.Lost as reason:
             reports, outcome = broken(item, f"while the lesson was loaded: {reason}")[1], None
@@ -282,11 +281,11 @@ def run_tests(
     return results
 
 
-def run_protocol(item: pytest.Item, following: pytest.Item | None) -> list[pytest.TestReport]:
-    """Setup, call and teardown as pytest does them."""
+def run_protocol(item: pytest.Item) -> list[pytest.TestReport]:
+    """Setup, call and teardown as pytest does them; no fixture is kept for a next test, which may never run."""
     from _pytest.runner import runtestprotocol
 
-    return runtestprotocol(item, log=False, nextitem=following)
+    return runtestprotocol(item, log=False, nextitem=None)
 
 
 def judged(exercise: str, reports: list[pytest.TestReport], failed: list) -> Outcome:

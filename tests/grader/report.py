@@ -27,6 +27,7 @@ class Test(NamedTuple):
     """One test's line in the report."""
 
     name: str
+    function: str
     points: float
     contract: bool
     hint: str
@@ -93,7 +94,9 @@ def grade(exercise: Exercise, results: list[tuple[pytest.Item, Outcome]]) -> Gra
         if outcome.kind == "passed" and not counts:
             outcome = Outcome("wrong", "passed, but counts only together with the right value")
         earned = mark.args[0] if counts else 0
-        tests.append(Test(readable(item), mark.args[0], contract, mark.kwargs.get("hint", ""), outcome, earned))
+        tests.append(
+            Test(readable(item), item.name, mark.args[0], contract, mark.kwargs.get("hint", ""), outcome, earned)
+        )
     kinds = {test.outcome.kind for test in tests}
     if kinds == {"passed"}:
         return Grade(exercise, tests, "passed")
@@ -133,7 +136,8 @@ def gradescope(grades: list[Grade], notes: list[str]) -> dict:
                 "number": g.exercise.number, "name": f"{g.exercise.title}: {test.name}", "score": test.earned,
                 "max_score": test.points, "status": "passed" if passed else "failed",
                 "output": "\n".join(said) or "passed", "visibility": "visible",
-                "extra_data": {"exercise": g.exercise.title, "result": g.result, "contract": test.contract},
+                "extra_data": {"exercise": g.exercise.title, "result": g.result, "contract": test.contract,
+                               "test": test.function},
             })  # fmt: skip
     total, possible = sum(g.earned for g in grades), sum(g.possible for g in grades)
     lines = [f"{total:g} of {possible:g} points", *notes]
