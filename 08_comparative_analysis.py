@@ -276,7 +276,7 @@ if __name__ == "__main__":
         columns=["claim", "mean", "low", "high", "n", "p", "side", "verdict"],
     )  # fmt: skip
     print_table(reported.columns, reported.values.tolist())
-    print("not justified:", "; ".join(unjustified(reported)))
+    print("not justified:", *unjustified(reported), sep="\n- ")
 
 # %% [markdown]
 # The second has four pictures. The third is *undecided*: an interval that holds 0 shows neither the claim nor its

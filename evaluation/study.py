@@ -309,10 +309,10 @@ GROUPS = {
     "sensitivity": Group(score_sensitivity, "photo", 1, 10, anyone),
     "infidelity": Group(score_infidelity, "photo", 1, 10, (*SHARES, "uniform", "random").__contains__),
     "randomization": Group(score_randomization, "photo", 1, 10, anyone),
-    "untrained": Group(score_untrained, "scene", 1, 10, no_control),
+    "untrained": Group(score_untrained, "scene", 1, 6, no_control),
     "max_sensitivity": Group(score_steadiness, "photo", 1, 10, anyone),
     "baselines": Group(score_baselines, "photo", 1, 10, "integrated_gradients".__eq__),
-    "grid": Group(score_grid, "mosaic", 1, 2, anyone),
+    "grid": Group(score_grid, "mosaic", 1, 1, anyone),
 }
 
 COLUMNS = ["run", "group", "picture", "method", "metric", "detail", "value"]
