@@ -23,7 +23,8 @@ from markers import NUMBER, ROOMS, Exercise, announced, emptied, lesson_files, l
 
 COPIED = ("utils.py", "course", *ROOMS, "README.md", "LICENSE", "requirements.txt", "pyproject.toml", "Makefile",
           ".gitignore", "data", "tests", "outputs/gallery")  # fmt: skip
-KEPT_BACK = ("mutants", "test_exercises.py", "test_grader.py", "__pycache__")  # wrong answers tell what the right one is
+# Wrong answers tell what the right one is
+KEPT_BACK = ("mutants", "test_exercises.py", "test_grader.py", "__pycache__")
 
 
 def copy_rest(root: Path, to: Path) -> None:

@@ -213,8 +213,8 @@ def nothing(text: str, answer: str) -> str:
     for region in solution_regions(text, "lesson"):
         around = [f for f in functions if f.lineno <= region.first and f.col_offset < len(region.indent)]
         arguments = [argument.arg for argument in max(around, key=lambda f: f.lineno).args.args if argument.arg != "self"]
-        main = next((name for name in arguments if name in MAIN_ARGUMENTS), arguments[-1] if arguments else "None")
-        filled = [lines[region.first].strip(), answer.replace("ARGUMENT", main), lines[region.last].strip()]
+        names = [name for name in arguments if name in MAIN_ARGUMENTS] or arguments[-1:] or ["None"]
+        filled = [lines[region.first].strip(), answer.replace("ARGUMENT", names[0]), lines[region.last].strip()]
         contents.append((region, [region.indent + line for line in filled]))
     return replaced(text, contents)
 
