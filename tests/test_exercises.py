@@ -212,7 +212,8 @@ def nothing(text: str, answer: str) -> str:
     lines, contents = text.splitlines(), []
     for region in solution_regions(text, "lesson"):
         around = [f for f in functions if f.lineno <= region.first and f.col_offset < len(region.indent)]
-        arguments = [argument.arg for argument in max(around, key=lambda f: f.lineno).args.args if argument.arg != "self"]
+        function = max(around, key=lambda f: f.lineno)
+        arguments = [argument.arg for argument in function.args.args if argument.arg != "self"]
         names = [name for name in arguments if name in MAIN_ARGUMENTS] or arguments[-1:] or ["None"]
         filled = [lines[region.first].strip(), answer.replace("ARGUMENT", names[0]), lines[region.last].strip()]
         contents.append((region, [region.indent + line for line in filled]))
