@@ -154,7 +154,7 @@ def estimate(values: Sequence[float]) -> Estimate:
     n, mean = len(values), float(values.mean()) if len(values) else 0.0
     if n < 2:
         return Estimate(mean, -np.inf, np.inf, n)
-    if np.ptp(values) == 0:
+    if np.ptp(values) <= 1e-9 * abs(mean):                             # all alike but for rounding
         return Estimate(mean, mean, mean, n)
     drawn = scipy_bootstrap((values,), np.mean, n_resamples=9999, method="BCa", random_state=np.random.default_rng(0))
     return Estimate(mean, *map(float, drawn.confidence_interval), n)
