@@ -372,14 +372,18 @@ def trained_heads(count: int = 160) -> dict[str, CamClassifier]:
 
 
 @torch.inference_mode()
-def answers(network: CamClassifier, count: int = 40) -> list[float]:
-    """How often new scenes are called by the first animal's name: first, second animal; the same with a tag."""
+def answers(networks: dict[str, CamClassifier], count: int = 40) -> list[list]:
+    """How often each head calls new scenes by the first animal's name: rows of head; without a tag first, second; with.
+
+    The networks share all layers but the last, so the features are computed once.
+    """
     images, _masks, labels = cue_scenes(count, seed=10_000)
-    called = []
-    for pictures in (images, with_tags(images, seed=500)[0]):
-        first = network.fc(features_of(network, pictures)).argmax(dim=1) == 0
-        called += [first[labels == label].float().mean().item() for label in (0, 1)]
-    return called
+    features = [features_of(networks["clean"], pictures) for pictures in (images, with_tags(images, seed=500)[0])]
+    rows = []
+    for head, network in networks.items():
+        first = [network.fc(x.to(network.fc.weight)).argmax(dim=1).cpu() == 0 for x in features]
+        rows.append([head, *(called[labels == label].float().mean().item() for called in first for label in (0, 1))])
+    return rows
 
 
 def tag_evidence(network: CamClassifier, plain: Tensor, tagged: Tensor, tags: Tensor, steps: int) -> dict[str, list]:
@@ -400,7 +404,7 @@ if __name__ == "__main__":
     networks = trained_heads(40 if lesson.quick else 160)
     header = ["head", *(f"{animal}\n{tag}" for tag in ("without", "with tag") for animal in CUE_CLASSES)]
     print("share of new scenes that are called beaver")
-    print_table(header, [[head, *answers(network, 10 if lesson.quick else 40)] for head, network in networks.items()])
+    print_table(header, answers(networks, 10 if lesson.quick else 40))
 
     images, masks, labels = cue_scenes(6 if lesson.quick else 24, seed=20_000)
     plain, (tagged, tags), steps = images[labels == 1], with_tags(images[labels == 1], seed=3), 4 if lesson.quick else 8
@@ -491,8 +495,8 @@ if __name__ == "__main__":
 # The maps do mark what counts: their tenth of the picture costs nearly as much as the animal itself, and noise costs
 # less than half of that. (Noise hits the animal too; a tenth of its pixels, scattered, is a great loss.) But look at
 # the last row. Grey squares *beside* the animal cost 1.3 [0.6, 2.2], and there was nothing to take away: with the true
-# background the loss is
-# 0. That much of every number in the grey column is the price of grey, not of what was covered.
+# background the loss is nil. That much of every number in the grey column is the price of grey, not of what was
+# covered.
 #
 # ## What the picture does not show
 #
@@ -525,9 +529,9 @@ if __name__ == "__main__":
 # Can a map be moved, and can it find what a network should not use?
 #
 # 1. It can be moved. No colour changes by more than 4 of 255, the answer stays, and half of the map is in the corner:
-#    0.50 more for Grad-CAM, 0.57 more for guided backpropagation, over ten photographs. Random noise does nothing.
-# 2. A map that lies on a tag proves no bias. A head that never saw a tag has 7 % of Grad-CAM there, the biased head 13
-#    %. Compare with controls, scene by scene, and report the difference with its interval.
+#    0.50 more for Grad-CAM, 0.57 more for guided backpropagation, over ten photographs. Noise alone does nothing.
+# 2. A map that lies on a tag proves no bias. A head that never saw a tag has 7 % of Grad-CAM there, the biased head
+#    13 %. Compare with controls, scene by scene, and report the difference with its interval.
 # 3. A second control can tell what the first one cannot: the head that saw meaningless tags has 1 %.
 # 4. What adds up to the score can be checked against an intervention. A share can not.
 # 5. Saliency asks, an intervention answers, and what one puts in the pixels' place is part of the answer.

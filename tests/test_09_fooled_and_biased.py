@@ -149,7 +149,7 @@ def evidence(heads) -> dict:
 @pytest.mark.slow
 def test_only_the_biased_head_follows_the_tag(heads):
     """Beaver and wombat without a tag, beaver and wombat with one: how often each is called beaver."""
-    called = {head: lesson.answers(network) for head, network in heads.items()}
+    called = {row[0]: row[1:] for row in lesson.answers(heads)}
     assert called["biased"][0] < 0.5
     assert called["biased"][1] < 0.1
     assert called["biased"][2] > 0.9
