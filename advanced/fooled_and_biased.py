@@ -373,9 +373,10 @@ def trained_heads(count: int = 160) -> dict[str, CamClassifier]:
 
 @torch.inference_mode()
 def answers(networks: dict[str, CamClassifier], count: int = 40) -> list[list]:
-    """How often each head calls new scenes by the first animal's name: rows of head; without a tag first, second; with.
+    """Rows: a head, and how often it calls new scenes by the first animal's name.
 
-    The networks share all layers but the last, so the features are computed once.
+    Four numbers: scenes of the first and of the second animal without a tag, then both with one. The networks share all
+    layers but the last, so the features are computed once.
     """
     images, _masks, labels = cue_scenes(count, seed=10_000)
     features = [features_of(networks["clean"], pictures) for pictures in (images, with_tags(images, seed=500)[0])]

@@ -181,6 +181,39 @@ def test_layer_by_layer_with_matrices(chain, rule, of_each):
     assert relative_error(found.flatten(), R) < 1e-4
 
 
+class Chain(nn.Module):
+    """Two convolutions and two linear layers, as captum's LRP takes them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.relu1, self.pool = nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)
+        self.conv2, self.relu2 = nn.Conv2d(4, 5, 2, stride=2), nn.ReLU()
+        self.fc1, self.relu3, self.fc2 = nn.Linear(20, 6), nn.ReLU(), nn.Linear(6, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.relu2(self.conv2(self.pool(self.relu1(self.conv1(images)))))
+        return self.fc2(self.relu3(self.fc1(x.flatten(1))))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_captum_agrees(monkeypatch):
+    """z+ without biases, zero in the linear layers, on positive images, for which captum's rules are made."""
+    captum = pytest.importorskip("captum.attr")
+    rules = pytest.importorskip("captum.attr._utils.lrp_rules")
+    with torch.random.fork_rng():
+        torch.manual_seed(11)
+        model = Chain().double().eval()
+        images = torch.rand(2, 3, 8, 8, dtype=torch.float64)
+    monkeypatch.setattr(lesson, "EPSILON", 0.0)
+    found = lesson.lrp(model, images, 1, rule="epsilon_plus_conserving")
+    for layer in model.children():
+        if isinstance(layer, nn.Conv2d):
+            layer.rule = rules.Alpha1_Beta0_Rule(set_bias_to_zero=True)
+        elif isinstance(layer, nn.Linear):
+            layer.rule = rules.EpsilonRule(1e-9)
+    assert relative_error(found, captum.LRP(model).attribute(images.clone(), target=1)) < 1e-6
+
+
 def test_a_composite_has_gamma_below_and_epsilon_above(resnet):
     rules = lesson.rules_of_layers(resnet, "composite")
     assert resnet.conv1 not in rules                                   # flat, at the pixels
