@@ -360,7 +360,8 @@ def figure_sums(sums: dict[str, dict[str, float]]) -> Figure:
     """Sum of the relevance from the logit (left) down to the pixels (right), one line per rule."""
     figure, axis = plt.subplots(figsize=(8.5, 4), layout="constrained")
     for rule, totals in sums.items():
-        axis.plot([*totals][::-1], [*totals.values()][::-1], "o-", label=rule)
+        names = [name.removeprefix("features.") for name in totals]
+        axis.plot(names[::-1], [*totals.values()][::-1], "o-", label=rule)
     axis.axhline(0, color="black", lw=0.8)
     axis.set(xlabel="from the logit down to the pixels", ylabel="sum of relevance", title="Where the score stays")
     axis.legend(fontsize=8)
@@ -370,7 +371,7 @@ def figure_sums(sums: dict[str, dict[str, float]]) -> Figure:
 if __name__ == "__main__":
     names = stages(model)[:0:-1]                                       # without the last stage: its output is the logit
     sums = {rule: relevance_sums(model, images[:1], targets[:1], rule, names) for rule in RULES}
-    header = ["rule", *(name.replace("features.", "") for name in sums["zero"])]
+    header = ["rule", *(name.removeprefix("features.") for name in sums["zero"])]
     print_table(header, [[rule, *(round(total, 1) + 0.0 for total in of.values())] for rule, of in sums.items()])
     lesson.show(figure_sums(sums), "sums")
     conserved = [sums["epsilon_plus_conserving"][name] for name in ("pixels", *names)]
