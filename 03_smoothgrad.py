@@ -261,11 +261,11 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # An error of 1 means: as much noise as map. After ten samples there is *more* noise than map in all three pictures, and
-# the default of fifty leaves an error of 0.6. For an error of 10 % one would need about 2,000 samples. That is
-# extrapolated: the noise of independent samples falls like $1 / n$. We tried it on the dog with 256 samples: 0.255 was
-# measured, 0.26 extrapolated. (`--image dog.jpg --samples 256` does it in some minutes, and only then the head has
-# outlines.) Half the difference is the noise that is left in the mean. It lies on the animal as well, so a place is not
-# certain because it is bright.
+# the default of fifty leaves an error of 0.6. For an error of 10 % one would need some 2,000 samples (the last column).
+# That is extrapolated: the noise of independent samples falls like $1 / n$. We tried it on the dog with 256 samples:
+# 0.255 was measured, 0.26 extrapolated. (`--image dog.jpg --samples 256` does it in some minutes, and only then the
+# head has outlines.) Half the difference is the noise that is left in the mean. It lies on the animal as well, so a
+# place is not certain because it is bright.
 #
 # ## How much noise, how many samples?
 #
@@ -329,9 +329,9 @@ if __name__ == "__main__":
     lesson.show(figure_errors(curves), "errors")
 
 # %% [markdown]
-# The more noise, the more samples: for an error of 10 % about 600, 1,700 and 3,800. With 16 samples every map of the
-# lower row holds more noise than map, and looks no less convincing for it. Without the number above them one could not
-# tell them from better ones.
+# The more noise, the more samples: for an error of 10 % about 600 at level 0.05, 1,700 at 0.15 and 3,800 at 0.3, all
+# for the dog. With 16 samples the map of the lowest row holds more noise than map, and looks no less convincing for it.
+# Without the number above it one could not tell it from a better one.
 #
 # ## Three statistics of the same gradients
 #
@@ -359,11 +359,11 @@ if __name__ == "__main__":
 #
 # ## What the picture does not show
 #
-# - **Smooth is not true.** Roughness compares the steps between neighbours with those between strangers. White noise,
-#   treated alike, has 1. The noise that is left in the mean is about as rough as the gradient (0.59 for the dog),
-#   because it is made of gradients. So averaging does not smooth the noise. It shrinks it, and a smoother map comes out
-#   from under it: 0.50 with 20 samples, 0.39 with two runs of 256. Whether details were lost on the way, no roughness
-#   can say. Lesson 08 measures which map is right.
+# - **Smooth is not true.** Roughness divides the usual step between neighbours by that between two pixels picked at
+#   random. White noise has 1, a smooth map is near 0. The noise that is left in the mean is about as rough as the
+#   gradient (0.59 for the dog), because it is made of gradients. So averaging does not smooth the noise. It shrinks it,
+#   and a smoother map comes out from under it: 0.50 with 20 samples, 0.39 with two runs of 256. Whether details were
+#   lost on the way, no roughness can say. Lesson 08 measures which map is right.
 # - **Not the gradient, cleaned.** The correlation of the gradient with run A is below 0.05. Two runs agree far better,
 #   with 0.3 to 0.4. At this noise level SmoothGrad answers another question: what raises the average score of *noisy
 #   copies*?

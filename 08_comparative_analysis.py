@@ -150,6 +150,18 @@ if __name__ == "__main__":
 # ## Every method by every metric
 #
 # A row is a method, a column a metric: mean and 95 % interval over pictures. The last rows know nothing of the network.
+#
+# | column | what it asks |
+# | --- | --- |
+# | insertion, deletion | the probability when the marked pixels come back, or go (area under the curve) |
+# | energy, hits | the share of the map on the planted animal; whether its maximum lies there |
+# | of reachable | the same share, divided by what a perfect map of 7 x 7 cells could have |
+# | untrained | the same share for the same method on a network with random weights |
+# | right one of two | with two animals, the share on the one asked for; one half if the map does not listen |
+# | boxes, rank r | the share in boxes drawn by hand; agreement with people, or with boxes in their place |
+# | likeness | how like its map stays when the top stages, or all, have random weights |
+# | unexplained, sensitivity-n, moved, roughness | see the parts of this lesson |
+#
 # Read no cell alone: the interval tells how far *pictures* differ, and says nothing yet about two methods.
 
 # %%
@@ -280,7 +292,8 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # The second has four pictures. The third is *undecided*: an interval that holds 0 shows neither the claim nor its
-# opposite. The fourth had a $p$ below 0.05 before it was corrected for the four claims that could be judged.
+# opposite. The fourth had a $p$ below 0.05 before it was corrected for the four claims that could be judged; after it
+# not. The fifth is justified: it claimed *below* 0, and the interval lies above.
 #
 # ## What the picture does not show
 #
@@ -311,13 +324,16 @@ if __name__ == "__main__":
 # ten pairs of animals.
 #
 # 1. **Ask one question at a time, and beside a control that knows nothing.** By deletion all seven methods beat noise
-#    of their own grain; by insertion three of them cannot be told from it. Where the boxes are, only guided
+#    of their own grain; by insertion three of them cannot be told from it
+#    (gradient x input, Integrated Gradients, Grad-CAM). Where the boxes are, only guided
 #    backpropagation and guided Grad-CAM beat a blob in the centre.
 # 2. **A sharp map needs a sharp control.** On planted animals the gradient does not beat the edges of the photograph
-#    (-0.06 [-0.17, 0.04]), Grad-CAM beats edges as coarse as itself (+0.15), guided Grad-CAM beats the edges by 0.43.
+#    (share of the map on the animal: -0.06 [-0.17, 0.04]). Grad-CAM beats edges as coarse as itself (+0.15
+#    [0.11, 0.20]), guided Grad-CAM beats the edges (+0.43 [0.36, 0.49]).
 # 3. **Popular sentences, tested.** That SmoothGrad is less noisy than the gradient holds. That Grad-CAM localises
-#    better than guided backpropagation does *not* hold by the share of the map (-0.23 [-0.28, -0.18]). That guided
-#    backpropagation knows the class less than Grad-CAM holds, and so does that it knows it a little (0.16 above half).
+#    better than guided backpropagation does *not* hold by the share of the map (-0.23 [-0.28, -0.18]). Two sentences
+#    hold: guided backpropagation follows the class less than Grad-CAM, and it still follows it a little (the right one
+#    of two animals gets 0.16 more than one half).
 # 4. **Undecided is a result.** Ten photographs cannot tell Grad-CAM's insertion from a blob's (+0.02 [-0.02, 0.05]),
 #    and insertion and deletion do not order the methods alike (rank correlation 0.09 [-0.24, 0.35]).
 # 5. A verdict needs a matched control, the same pictures for both, an interval, and a correction for all claims made.
