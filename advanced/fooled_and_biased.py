@@ -163,7 +163,7 @@ def allowed(image: Tensor, colour_steps: float) -> tuple[Tensor, Tensor, Tensor]
 
 @torch.inference_mode(False)
 @torch.enable_grad()
-def move_map(
+def attack_path(
     model: nn.Module, image: Tensor, target: int, where: Tensor, *, of: str = "grad_cam", colour_steps: float = 4,
     iterations: int = 12,
 ) -> Tensor:  # fmt: skip
@@ -198,6 +198,11 @@ def move_map(
     return torch.cat(path)
 
 
+def move_map(model: nn.Module, image: Tensor, target: int, where: Tensor, **options: object) -> Tensor:
+    """The last picture of attack_path, (1, 3, H, W): it looks the same, and its map lies `where`."""
+    return attack_path(model, image, target, where, **options)[-1:]
+
+
 def rounded(images: Tensor) -> Tensor:
     """As a file would keep them: each colour one of 256 values."""
     mean, std = (torch.tensor(values).to(images)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
@@ -224,7 +229,7 @@ class Moved(NamedTuple):
 def measured_attack(model: nn.Module, image: Tensor, target: int, of: str, iterations: int, seed: int = 0) -> Moved:
     """Attack one image, and measure with the real method, beside noise of the same size and the rounded picture."""
     where, (low, high, change) = corner(image), allowed(image, 4)
-    path = move_map(model, image, target, where, of=of, iterations=iterations)
+    path = attack_path(model, image, target, where, of=of, iterations=iterations)
     signs = torch.randn(image.shape, generator=torch.Generator().manual_seed(seed)).sign().to(image)
     growing = torch.arange(0, iterations + 1, 3, device=image.device)[:, None, None, None] / iterations
     noisy = (image + growing * change * signs).clamp(low, high)

@@ -84,8 +84,10 @@ def test_it_moves_to_any_region(squeezenet, photos):
     for rows, columns in ((slice(0, 75), slice(0, 75)), (slice(150, 224), slice(150, 224))):
         where = torch.zeros(224, 224, dtype=torch.bool)
         where[rows, columns] = True
-        path = lesson.move_map(squeezenet, photos[:1], 235, where, iterations=6)
-        share = [lesson.energy_pointing_game(map, where) for map in grad_cam(squeezenet, path[[0, -1]], 235)]
+        moved = lesson.move_map(squeezenet, photos[:1], 235, where, iterations=6)
+        assert moved.shape == (1, 3, 224, 224)
+        both = torch.cat([photos[:1], moved])
+        share = [lesson.energy_pointing_game(map, where) for map in grad_cam(squeezenet, both, 235)]
         assert share[1] > share[0] + 0.03
 
 
