@@ -403,7 +403,8 @@ if __name__ == "__main__":
         of_zero = likeness(maps[rule], maps["zero"])
         of_tabby = likeness(maps[rule], lrp(model, images, tabby, rule=rule))
         rows.append([rule, of_zero, of_tabby, likeness(maps[rule], lrp(untrained, images, targets, rule=rule))])
-    print_table([f"r of the maps ({' '.join(lesson.names)})", "with zero", "with tabby", "with random weights"], rows)
+    print("r of the maps:", *lesson.names)
+    print_table(["rule", "with zero", "with tabby", "with random weights"], rows)
 
 # %% [markdown]
 # ## Which rule is right?
