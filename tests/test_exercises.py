@@ -147,6 +147,7 @@ def test_student_lessons_differ_in_the_gaps_only(student):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_student_scripts_run_up_to_a_gap_and_name_it(student, tmp_path, monkeypatch, capfd):
     """In this process: importing torch anew for each would take long."""
     monkeypatch.setattr(utils, "PROJECT_ROOT", student)
@@ -179,6 +180,7 @@ def test_others_solved_leaves_one_exercise_as_it_was():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_the_reference_earns_what_the_lessons_announce(tmp_path):
     status, grades, printed = run_grader(PROJECT_ROOT, tmp_path / "grades.json", f"--junitxml={tmp_path}/junit.xml")
     assert status == 0, printed
@@ -191,6 +193,7 @@ def test_the_reference_earns_what_the_lessons_announce(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_an_untouched_tree_earns_nothing(student, tmp_path):
     """And its own conftest.py, which comes with the tests, is not run."""
     (student / "tests" / "conftest.py").write_text("raise SystemExit('run by the grader')")
@@ -221,6 +224,7 @@ def nothing(text: str, answer: str) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("answer", ["pass", "return ARGUMENT", "return torch.zeros_like(ARGUMENT)", "return 0.0"])
 def test_doing_nothing_earns_nothing(answer, tmp_path):
     """Tests that such answers pass, "no trace is left" for instance, count only beside the right value."""
@@ -269,6 +273,7 @@ def answered(text: str, answers: dict[str, list[str]]) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("isolation", ["bubblewrap", "none"])
 def test_hostile_answers_cost_their_exercise_and_nothing_else(isolation, tmp_path):
     """What a lesson runs at its top, an endless loop or an exit, costs nothing: it is ended and reported."""

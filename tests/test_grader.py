@@ -177,7 +177,7 @@ def spread(cheats: dict[str, str]) -> list[dict[str, tuple[str, str]]]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("kind", ["forgeries", "damage"])
 @pytest.mark.skipif(not bubblewrap(), reason="needs bubblewrap")
 def test_cheats_earn_nothing_and_harm_nobody(kind, tmp_path):
