@@ -375,7 +375,7 @@ if __name__ == "__main__":
     print_table(header, [[rule, *(round(total, 1) + 0.0 for total in of.values())] for rule, of in sums.items()])
     lesson.show(figure_sums(sums), "sums")
     conserved = [sums["epsilon_plus_conserving"][name] for name in ("pixels", *names)]
-    assert max(conserved) - min(conserved) < 0.01 * conserved[0], "relevance is lost although no bias is paid"
+    assert max(conserved) - min(conserved) < 0.01 * abs(conserved[0]) + 0.01, "relevance is lost although no bias is paid"
 
 # %% [markdown]
 # With the conserving rule every stage holds the same sum. Only epsilon in the last linear layer took a little from the
@@ -407,6 +407,9 @@ if __name__ == "__main__":
     print_table(["rule", "with zero", "with tabby", "with random weights"], rows)
 
 # %% [markdown]
+# It depends on the picture. "epsilon_plus" draws nearly the same koala for both classes, and quite different dogs. The
+# composite's maps depend on the class most. No map is the untrained network's map; 0.35 for the dog's comes nearest.
+#
 # ## Which rule is right?
 #
 # No sum and no correlation can say that. Planted scenes can say a little. There are two animals in each, and we know
