@@ -1,4 +1,4 @@
-# make lessons | full | test | fast | notebooks | student | mutants | bench | gallery | clean
+# make lessons | full | test | fast | extended | notebooks | student | mutants | bench | gallery | clean
 # VENV=path chooses another environment
 
 VENV ?= .venv
@@ -8,7 +8,7 @@ READY := $(VENV)/.ready-$(firstword $(shell cksum < requirements.txt))
 LESSONS := $(sort $(wildcard [0-9][0-9]_*.py))
 PARTS := $(shell grep -l '^\# %% \[markdown\]' evaluation/*.py advanced/*.py)
 
-.PHONY: lessons full test fast notebooks student mutants bench gallery clean
+.PHONY: lessons full test fast extended notebooks student mutants bench gallery clean
 
 # Every lesson, and every part in its short form
 lessons: $(READY)
@@ -24,6 +24,10 @@ test: $(READY)
 
 fast: $(READY)
 	OMP_NUM_THREADS=1 $(RUN) -m pytest tests -n auto -m "not slow"
+
+# Whole submissions of cheats, accidents and empty answers
+extended: $(READY)
+	OMP_NUM_THREADS=1 $(RUN) -m pytest tests -n auto -m extended
 
 notebooks: $(READY)
 	@mkdir -p outputs/notebooks

@@ -223,6 +223,7 @@ def nothing(text: str, answer: str) -> str:
     return replaced(text, contents)
 
 
+@pytest.mark.extended
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("answer", ["pass", "return ARGUMENT", "return torch.zeros_like(ARGUMENT)", "return 0.0"])
@@ -272,6 +273,7 @@ def answered(text: str, answers: dict[str, list[str]]) -> str:
     return replaced(text, contents)
 
 
+@pytest.mark.extended
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("isolation", ["bubblewrap", "none"])

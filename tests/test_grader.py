@@ -176,6 +176,7 @@ def spread(cheats: dict[str, str]) -> list[dict[str, tuple[str, str]]]:
     return rounds
 
 
+@pytest.mark.extended
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("kind", ["forgeries", "damage"])
