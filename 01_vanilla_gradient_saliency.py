@@ -156,7 +156,7 @@ if __name__ == "__main__":
     elsewhere = measured_slope(model, images, random, targets)
     rows = zip(lesson.names, lesson.titles, *(x.tolist() for x in (predicted, measured, elsewhere)), strict=True)
     print_table(["image", "class", "predicted slope", "measured", "in a random direction"], list(rows))
-    assert torch.allclose(measured, predicted, rtol=0.1), "the gradient does not predict the change of the score"
+    lesson.check(torch.allclose(measured, predicted, rtol=0.1), "the gradient does not predict the change of the score")
 
 # %% [markdown]
 # ## From the gradient to a map

@@ -216,7 +216,7 @@ if __name__ == "__main__":
         shares = gradient_times_input(network, images, targets)
         pixels, strength = channel_reduce(shares, "sum"), channel_reduce(shares, "sum_abs")
         left, brought = unexplained_score(network, images, targets), bias_share(network, images, targets)
-        assert torch.allclose(left, brought, rtol=1e-3, atol=1e-2), "the biases do not bring what is left over"
+        lesson.check(torch.allclose(left, brought, rtol=1e-3, atol=1e-2), "the biases do not bring what is left over")
         maps[name], unsigned[name], sums = block_sums(pixels), block_sums(strength), pixels.sum((1, 2))
         numbers = torch.stack([left + sums, strength.sum((1, 2)), sums, left, brought], dim=1).tolist()
         rows += [[name, image, *(f"{x:.1f}" for x in row[:3]), *(f"{round(x, 3) + 0:.3f}" for x in row[3:]),

@@ -336,7 +336,7 @@ if __name__ == "__main__":
                  "gap of\ngradient x input"],
                 list(zip(lesson.names, lesson.titles, *columns, strict=True)))  # fmt: skip
     moved = ig.abs().sum(dim=(1, 2, 3))
-    assert (gaps[0].abs() < 0.05 * moved).all(), "the shares do not add up"
+    lesson.check((gaps[0].abs() < 0.05 * moved).all(), "the shares do not add up")
 
 # %% [markdown]
 # The gap of gradient x input is larger than the score itself: its shares sum to less than nothing. Integrated Gradients

@@ -72,7 +72,6 @@ if __name__ == "__main__":
     options = {
         "--method": {"choices": ATTRIBUTIONS, "help": "explain every picture with it and save the results"},
         "--batch-size": {"type": int, "default": 8, "help": "images at once (default: %(default)s)"},
-        "--bfloat16": {"action": "store_true", "help": "autocast to bfloat16"},
     }
     lesson = start("07_guided_gradcam", "Guided Grad-CAM: lines times place. With --method, explain whole folders.",
                    images=["dog.jpg", "bird.jpg", "panda.jpg", "koala.jpg"], options=options)  # fmt: skip

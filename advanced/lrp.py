@@ -375,7 +375,7 @@ if __name__ == "__main__":
     print_table(header, [[rule, *(round(total, 1) + 0.0 for total in of.values())] for rule, of in sums.items()])
     lesson.show(figure_sums(sums), "sums")
     conserved = [sums["epsilon_plus_conserving"][name] for name in ("pixels", *names)]
-    assert max(conserved) - min(conserved) < 0.01 * abs(conserved[0]) + 0.01, "relevance is lost on the way"
+    lesson.check(max(conserved) - min(conserved) < 0.01 * abs(conserved[0]) + 0.01, "relevance is lost on the way")
 
 # %% [markdown]
 # With the conserving rule every stage holds the same sum. Only epsilon in the last linear layer took a little from the

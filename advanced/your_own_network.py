@@ -366,7 +366,7 @@ if __name__ == "__main__":
     parts = M.mean(dim=(1, 2)), cats.fc.bias[found], logits.max(dim=1).values
     print_table(["image", "answer", "mean of CAM", "bias", "logit"],
                 list(zip(lesson.names, [classes[i] for i in found], *(part.tolist() for part in parts), strict=True)))
-    assert torch.allclose(parts[0] + parts[1], parts[2], atol=1e-3), "CAM and bias do not add up to the logit"
+    lesson.check(torch.allclose(parts[0] + parts[1], parts[2], atol=1e-3), "CAM and bias do not add up to the logit")
 
     counts = torch.tensor(notes["confusion"])                          # on test pictures that are not in the project
     n, rights = int(counts.sum()), {"trained": int(counts.diag().sum()), "untrained: always cat": int(counts[0].sum())}

@@ -22,7 +22,7 @@ from course.checks import one_line, target_indices
 from course.figures import save_figure
 from course.paths import OUTPUT_DIR
 from course.pictures import list_pictures
-from course.weights import EMBEDDED
+from course.weights import EMBEDDED, in_bfloat16
 
 EXPECTED = (ValueError, TypeError, OSError, RuntimeError, AssertionError)  # of these a sentence is enough
 OTHER = {"resnet50": "squeezenet1_1"}  # to look at a picture with two networks
@@ -53,11 +53,22 @@ class Lesson:
 
     @cached_property
     def model(self) -> nn.Module:
-        return utils.load_model(self.model_name, self.args.device)
+        return self.load(self.model_name)
 
     @cached_property
     def other_model(self) -> nn.Module:
-        return utils.load_model(self.other_name, self.args.device)
+        return self.load(self.other_name)
+
+    def load(self, name: str) -> nn.Module:
+        """A network on --device; with --bfloat16 one that calculates in it."""
+        model = utils.load_model(name, self.args.device)
+        return in_bfloat16(model) if self.args.bfloat16 else model
+
+    def check(self, holds: bool, otherwise: str) -> None:
+        """Assert that an equation holds; with --bfloat16, which may be too coarse for it, say so instead."""
+        assert holds or self.args.bfloat16, otherwise
+        if not holds:
+            print(f"in bfloat16 only: {otherwise}")
 
     @cached_property
     def files(self) -> list[Path]:
@@ -142,6 +153,8 @@ def lesson_parser(name: str, question: str, images: Sequence[str]) -> argparse.A
     add("--model", help=f"{networks} (default: resnet50; squeezenet1_1 with --quick)")
     add("--target", help="class index or label to explain (default: each image's top class)")
     add("--device", default="cpu", help="cpu, cuda or mps (default: %(default)s)")
+    faster = "let the network calculate in bfloat16: two to three digits; faster with AMX, AVX512-BF16 or a GPU"
+    add("--bfloat16", action="store_true", help=faster)
     add("--seed", type=int, default=0, help="of all random draws (default: %(default)s)")
     add("--output-dir", type=Path, default=folder, help=f"for figures (default: {shown})")
     add("--quick", action="store_true", help="the small network and less of everything")

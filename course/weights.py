@@ -1,13 +1,15 @@
-"""Networks: embedded weights, downloads, and folding of batch norm."""
+"""Networks: embedded weights, downloads, folding of batch norm, and calculating in bfloat16."""
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import http.client
 import io
 import socket
 import threading
 import urllib.request
+import warnings
 from contextlib import suppress
 from pathlib import Path
 
@@ -145,3 +147,41 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
             parent, _, name = node.target.rpartition(".")
             setattr(model.get_submodule(parent), name, nn.Identity().eval())
     return model
+
+
+def in_bfloat16(model: nn.Module) -> nn.Module:
+    """A copy of a network that calculates in bfloat16 and is used as before: float32 images in, float32 logits out.
+
+    bfloat16 has the range of float32 and two to three significant digits. Images stay float32, and so do gradients with
+    respect to them, points of a path, and sums over samples. The weights are cast once, here: torch.autocast casts
+    frozen weights anew at every call, which costs a fifth of the time of a ResNet-50.
+
+    Warns:
+        RuntimeWarning: the network's device has no arithmetic for bfloat16, so that it will not be faster.
+    """
+    network = copy.deepcopy(model).bfloat16()
+    weight = next(network.parameters(), torch.empty(0))
+    if not has_bfloat16(weight.device):
+        what = "AMX nor AVX512-BF16" if weight.device.type == "cpu" else "arithmetic for it"
+        warnings.warn(f"bfloat16 will not be faster on {weight.device}: it has no {what}", RuntimeWarning, stacklevel=2)
+    network.register_forward_pre_hook(to_dtype_of_weights)
+    network.register_forward_hook(to_float32)
+    return network
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a device calculates in bfloat16 itself; of other devices than CPU and CUDA it is assumed."""
+    if device.type == "cpu":
+        return any(there for name, there in torch.cpu.get_capabilities().items() if "bf16" in name)
+    return device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def to_dtype_of_weights(network: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Hook: images in the dtype of the network's weights, which a copy may have changed again."""
+    dtype = next((weight.dtype for weight in network.parameters()), torch.bfloat16)
+    return tuple(value.to(dtype) if isinstance(value, Tensor) else value for value in inputs)
+
+
+def to_float32(_network: nn.Module, _inputs: tuple, logits: Tensor) -> Tensor:
+    """Hook: logits of at least float32's precision."""
+    return logits.float() if logits.dtype is torch.bfloat16 else logits

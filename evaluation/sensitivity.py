@@ -400,7 +400,7 @@ if __name__ == "__main__":
                      for sigma in noises)] for name, phi in kinds.items()]  # fmt: skip
     print("part of the loss that is not explained, 1 - R^2: 0 is perfect, 1 is a prediction of nothing")
     print_table([lesson.names[0], *(f"noise {sigma}" for sigma in noises)], rows)
-    assert rows[0][-1] < 0.2, "the gradient does not predict small disturbances"
+    lesson.check(rows[0][-1] < 0.2, "the gradient does not predict small disturbances")
 
 # %% [markdown]
 # ### Squares, and only for shares

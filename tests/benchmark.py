@@ -3,6 +3,7 @@ r"""Time and memory against captum, refined Integrated Gradients, where Grad-CAM
     python tests/benchmark.py                  (`make bench`; writes outputs/benchmark.csv, some minutes)
     python tests/benchmark.py --completeness   (writes outputs/completeness.csv, about an hour)
     python tests/benchmark.py --alignment      (writes outputs/alignment.csv, some minutes)
+    python tests/benchmark.py --bfloat16       (writes data/results/bfloat16.csv and .md, some minutes)
 
 captum gets the network as its users have it, torchvision's ResNet-50 in eval mode; ours is the one that load_model
 prepares (batch norm folded, frozen, channels_last). Same weights, image, settings and threads, the two in turn within
@@ -32,6 +33,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import bench_bfloat16
 
 from course.figures import block_sums
 from course.lesson import print_table
@@ -276,8 +279,12 @@ def main() -> None:
     parser.add_argument("--completeness", action="store_true", help="the completeness survey over data/ instead")
     parser.add_argument("--alignment", type=int, nargs="?", const=300, metavar="SCENES",
                         help="where Grad-CAM's cells lie, on planted scenes (default: 300)")  # fmt: skip
+    parser.add_argument("--bfloat16", action="store_true", help="what bfloat16 costs and saves, over data/")
     args = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 2)))
+    if args.bfloat16:
+        bench_bfloat16.main()
+        return
     if args.completeness:
         header = ["gradients", "rule", "extra\nforwards", "gap %\nmean", "\nmedian", "distance %\nmean", "\nmedian",
                   "of blocks %\nmean", "\nmedian", "nearer than\nGauss-L."]  # fmt: skip
