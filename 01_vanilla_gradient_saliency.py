@@ -336,20 +336,50 @@ if __name__ == "__main__":
 # %% [markdown]
 # ## Exercises
 #
+# ### Predict first
+#
+# **1.5 How much shorter?** (difficulty 1, 3 minutes, 1 point). The network gives the macaw a probability of 0.9999. By
+# what factor does $p_c (1 - p_c)$ then shorten the gradient of the probability? Answer: a number.
+#
+# **1.6 The other way** (difficulty 1, 2 minutes, 1 point). Along some direction `measured_slope` finds a slope of 0.8.
+# What does it find along the opposite direction? Answer: a number.
+#
+# **1.7 Sum first?** (difficulty 1, 3 minutes, 1 point). The three slopes of a pixel are 2, -1.5 and -0.5. Simonyan's
+# map takes the largest absolute value. Somebody adds the channels up first, and takes the absolute value of the sum.
+# What happens to this pixel?
+#
+# - **a** Nothing: both maps show it equally strong.
+# - **b** It looks stronger after the sum, because three slopes count.
+# - **c** It disappears from the map of the sum, although the score is sensitive to its colour.
+# - **d** It disappears from both maps, because its slopes add up to 0.
+
+# %%
+# BEGIN SOLUTION 1.5
+ANSWER_1_5 = 0.0001
+# END SOLUTION
+# BEGIN SOLUTION 1.6
+ANSWER_1_6 = -0.8
+# END SOLUTION
+# BEGIN SOLUTION 1.7
+ANSWER_1_7 = "c"
+# END SOLUTION
+
+# %% [markdown]
+# ### Then write
+#
 # **1.1 The gradient** (difficulty 1, 10 minutes, 4 points). Fill in `vanilla_gradient`.
 # *Hints:* what must require grad? · which of the K logits is the score? · one call of `torch.autograd.grad` does the
 # whole batch, if you give it one number.
 #
-# **1.2 Simonyan's map** (difficulty 1, 5 minutes, 2 points). Fill in `saliency_map`. *First predict:* is the sum over
-# channels before the absolute value the same? *Hints:* `utils.channel_reduce` · the order of abs and max.
+# **1.2 Simonyan's map** (difficulty 1, 5 minutes, 2 points). Fill in `saliency_map`. *Hints:* `utils.channel_reduce`
+# · the order of abs and max.
 #
-# **1.3 Break it with a softmax** (difficulty 2, 10 minutes, 3 points). Fill in `softmax_gradient`. *First predict* from
-# the formula: the network gives the macaw 0.9999. How much shorter is the gradient?
-# *Hints:* softmax over which dimension? · the target must be found from the logits, once.
+# **1.3 Break it with a softmax** (difficulty 2, 10 minutes, 3 points). Fill in `softmax_gradient`. *Hints:* softmax
+# over which dimension? · the target must be found from the logits, once.
 #
-# **1.4 Measure a slope** (difficulty 2, 15 minutes, 3 points). Fill in `measured_slope`. *First predict* its value for
-# the opposite direction. Then try steps of 0.5 and 0.000001: why do both fail?
-# *Hints:* only the direction counts, so divide by its length, image by image · one step ahead, one back.
+# **1.4 Measure a slope** (difficulty 2, 15 minutes, 3 points). Fill in `measured_slope`. Then try steps of 0.5 and
+# 0.000001: why do both fail? *Hints:* only the direction counts, so divide by its length, image by image · one step
+# ahead, one back.
 #
 # ## Recap
 #

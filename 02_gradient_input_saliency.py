@@ -367,11 +367,41 @@ if __name__ == "__main__":
 #
 # ## Exercises
 #
+# ### Predict first
+#
+# **2.7 No biases** (difficulty 1, 3 minutes, 1 point). A ReLU network has no bias in any layer. Its logit for a
+# picture is 12.5. What do the shares of gradient x input (zero: $x' = 0$) add up to? Answer: a number.
+#
+# **2.8 Who brought the rest?** (difficulty 1, 3 minutes, 1 point). The dog's shares add up to -1.7. Its logit is 17.0.
+# How many logits do the biases bring? Answer: a number.
+#
+# **2.9 A pixel of the zero's colour** (difficulty 1, 3 minutes, 1 point). A pixel has exactly the colour that you
+# chose as the zero. The slope of the score is very large there. What does gradient x input say?
+#
+# - **a** 0, whatever the slope: a pixel of this colour can never look important.
+# - **b** The slope itself, because the pixel's value counts as 1.
+# - **c** A large share, because the slope is large.
+# - **d** Nothing is defined there; the method must leave the pixel out.
+
+# %%
+# BEGIN SOLUTION 2.7
+ANSWER_2_7 = 12.5
+# END SOLUTION
+# BEGIN SOLUTION 2.8
+ANSWER_2_8 = 18.7
+# END SOLUTION
+# BEGIN SOLUTION 2.9
+ANSWER_2_9 = "a"
+# END SOLUTION
+
+# %% [markdown]
+# ### Then write
+#
 # **2.1 The product** (difficulty 1, 5 minutes, 2 points). Fill in `gradient_times_input`.
 # *Hints:* subtract before you multiply · keep the sign · leave the channels alone.
 #
-# **2.2 What is left over?** (difficulty 2, 10 minutes, 3 points). Fill in `unexplained_score`. *First predict* its
-# value for a ReLU network without biases. *Hints:* the logit of which class? · which dimensions are summed?
+# **2.2 What is left over?** (difficulty 2, 10 minutes, 3 points). Fill in `unexplained_score`. *Hints:* the logit of
+# which class? · which dimensions are summed?
 #
 # **2.3 Move the zero** (difficulty 2, 10 minutes, 3 points). Fill in `ShiftedInput.forward` so that the shifted picture
 # gets the original's logits. *Hints:* one line · which sign?

@@ -398,8 +398,39 @@ if __name__ == "__main__":
 # %% [markdown]
 # ## Exercises
 #
-# **3.1 Whose range?** (difficulty 1, 5 minutes, 2 points). Fill in sigma. *First predict* what happens to the map of a
-# pale picture if the range is taken over the whole batch. *Hints:* one number per image · which dimensions?
+# ### Predict first
+#
+# **3.7 A pale picture** (difficulty 1, 3 minutes, 1 point). Two pictures are in a batch. The values of one span 5
+# units, those of the pale one only 1. The noise level is 0.15. By mistake sigma is taken from the *larger* range for
+# both. What share of its own range does the pale picture get as sigma? Answer: a number.
+#
+# **3.8 Ten times less** (difficulty 1, 3 minutes, 1 point). With 50 samples the error of a SmoothGrad map is 0.6. How
+# many samples does an error of 0.06 need? Answer: a number.
+#
+# **3.9 The same run twice** (difficulty 2, 3 minutes, 1 point). Somebody gives `signal_and_noise` the same run twice,
+# A and A. What does it say?
+#
+# - **a** It raises an error, because the runs are not independent.
+# - **b** The map is 0 and everything is noise.
+# - **c** Half is map and half is noise, as for any two runs.
+# - **d** There is no noise, and all of the run counts as map.
+
+# %%
+# BEGIN SOLUTION 3.7
+ANSWER_3_7 = 0.75
+# END SOLUTION
+# BEGIN SOLUTION 3.8
+ANSWER_3_8 = 5000
+# END SOLUTION
+# BEGIN SOLUTION 3.9
+ANSWER_3_9 = "d"
+# END SOLUTION
+
+# %% [markdown]
+# ### Then write
+#
+# **3.1 Whose range?** (difficulty 1, 5 minutes, 2 points). Fill in sigma. *Hints:* one number per image · which
+# dimensions?
 #
 # **3.2 Collect** (difficulty 2, 15 minutes, 4 points). Fill in the loop body. *Hints:* lesson 01 does the work · k
 # noisy copies of one image are a batch · two running sums. *Extend, without points:* SmoothGrad is the gradient of
@@ -413,8 +444,8 @@ if __name__ == "__main__":
 # *Hints:* the generator remembers where it was · weights are numbers of samples.
 #
 # **3.5 Map and noise** (difficulty 2, 15 minutes, 3 points). Fill in `signal_and_noise`. *First predict* both numbers
-# for two runs of pure noise. Then give it the same run twice: what does it find, and which word in its docstring
-# forbids this? *Hints:* multiply out $(m + e_1)(m + e_2)$ · what is left of $A - B$? · one number per image.
+# for two runs of pure noise. Which word in its docstring forbids giving it one run twice? *Hints:* multiply out
+# $(m + e_1)(m + e_2)$ · what is left of $A - B$? · one number per image.
 #
 # **3.6 How many samples?** (difficulty 1, 5 minutes, 1 point). *Predict* with pencil and paper: the error is 1.29 with
 # ten samples. How many for half of it? For a tenth? Then fill in `samples_needed`. *Hints:* the squared error falls

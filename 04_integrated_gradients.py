@@ -598,6 +598,43 @@ if __name__ == "__main__":
 #
 # ## Exercises
 #
+# ### Predict first
+#
+# **4.5 Three steps** (difficulty 1, 5 minutes, 1 point). A score is $f(x) = x^2$, the baseline is 0 and the picture is
+# one pixel with $x = 3$. Integrated gradients uses the *left* rule with three nodes, $\alpha$ = 0, 1/3 and 2/3. What
+# share does the pixel get? Answer: a number.
+#
+# **4.6 A gap of 0.1 %** (difficulty 2, 3 minutes, 1 point). A map of integrated gradients has a completeness gap of
+# 0.1 %. What follows?
+#
+# - **a** Every share in the map is right to 0.1 %.
+# - **b** The sum of the shares is right; single shares may still be wrong, because errors of both signs cancel.
+# - **c** The baseline was a good choice.
+# - **d** More nodes would not change the map.
+#
+# **4.7 Flat at the end** (difficulty 2, 3 minutes, 1 point). The dog's score climbs steeply while the picture is still
+# faint, and hardly at all after that. Gradient x input uses the slope at the photograph only. Compared with the change
+# of the score, what do its shares add up to?
+#
+# - **a** Too much: the slope at the photograph is the largest on the path.
+# - **b** The same, because both multiply by the distance from the baseline.
+# - **c** That depends on the number of nodes.
+# - **d** Far too little: the slope at the end knows nothing of the climb.
+
+# %%
+# BEGIN SOLUTION 4.5
+ANSWER_4_5 = 6
+# END SOLUTION
+# BEGIN SOLUTION 4.6
+ANSWER_4_6 = "b"
+# END SOLUTION
+# BEGIN SOLUTION 4.7
+ANSWER_4_7 = "d"
+# END SOLUTION
+
+# %% [markdown]
+# ### Then write
+#
 # **4.1 Quadrature** (difficulty 2, 15 minutes, 4 points). Fill in the four even rules. *First predict* which are exact
 # for $f(x) = x^2$, whose slope is linear. *Hints:* n nodes, not n + 1 · weights sum to 1 · which nodes get half of it?
 #
@@ -605,9 +642,8 @@ if __name__ == "__main__":
 # by `images` instead of `difference` at the end. With which baseline does the gap not notice?
 # *Hints:* lesson 01 differentiates a batch of points · weight each gradient, then add · the factor comes at the end.
 #
-# **4.3 Completeness** (difficulty 2, 10 minutes, 3 points). Fill in `completeness_gap`. *First predict* its sign for
-# gradient x input, where the slope at the photograph is smaller than on the way.
-# *Hints:* two forward passes · the class is the image's, also for the baseline · which sign?
+# **4.3 Completeness** (difficulty 2, 10 minutes, 3 points). Fill in `completeness_gap`. *Hints:* two forward passes ·
+# the class is the image's, also for the baseline · which sign?
 #
 # **4.4 Where the score is won** (difficulty 3, 20 minutes, 4 points). Fill in `path_profile`. *First predict* by which
 # $\alpha$ half of the score is won, and what the profile of a network without biases looks like. *Extend:* draw the

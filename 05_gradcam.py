@@ -539,6 +539,36 @@ if __name__ == "__main__":
 #
 # ## Exercises
 #
+# ### Predict first
+#
+# **5.7 One place by hand** (difficulty 1, 3 minutes, 1 point). Two channels have the values 6 and 1 at a place. Their
+# weights $\alpha$ are 0.5 and -1. What is Grad-CAM's value there, after the ReLU? Answer: a number.
+#
+# **5.8 From the map to the score** (difficulty 1, 3 minutes, 1 point). The 49 values of a CAM, before enlarging, add
+# up to 686. The class's bias is 0.3. What is the logit? Answer: a number.
+#
+# **5.9 The steadiest network** (difficulty 2, 3 minutes, 1 point). With random weights Grad-CAM's map moves even less
+# under noise than with trained weights. What does this show?
+#
+# - **a** Random networks are more robust, so their maps are better.
+# - **b** Grad-CAM is wrong, and should not be used.
+# - **c** A stable map need not say anything about what a network has learnt.
+# - **d** The noise was too weak to disturb a network.
+
+# %%
+# BEGIN SOLUTION 5.7
+ANSWER_5_7 = 2
+# END SOLUTION
+# BEGIN SOLUTION 5.8
+ANSWER_5_8 = 14.3
+# END SOLUTION
+# BEGIN SOLUTION 5.9
+ANSWER_5_9 = "c"
+# END SOLUTION
+
+# %% [markdown]
+# ### Then write
+#
 # **5.1 Grad-CAM** (difficulty 2, 15 minutes, 4 points). Fill in equations 1 and 2.
 # *Hints:* a mean over places, a sum over channels · keep dimensions so that shapes broadcast · the ReLU comes last.
 #

@@ -472,6 +472,37 @@ if __name__ == "__main__":
 #
 # ## Exercises
 #
+# ### Predict first
+#
+# **6.6 Three gates** (difficulty 1, 3 minutes, 1 point). The input of a ReLU was $x = -2$. From above the signal $R =
+# 3$ arrives. What does the *deconvnet* pass down? Answer: a number.
+#
+# **6.7 Another unit** (difficulty 1, 2 minutes, 1 point). Now $x = 2$ and $R = -3$. What does the plain *gradient*
+# pass down? Answer: a number.
+#
+# **6.8 Sharp and steady** (difficulty 2, 3 minutes, 1 point). With random fc and layer4 a guided map stays as it was
+# (r = 0.94 to 0.99). Edges of the photograph would keep 1. What follows?
+#
+# - **a** The map says little about what the upper layers have learnt; a picture that knows no network would do as well
+#   in this test.
+# - **b** The map is reliable, because it does not depend on accidents of training.
+# - **c** Guided backpropagation is an edge detector and does not use the network at all.
+# - **d** The upper layers of the network are not needed for its answer.
+
+# %%
+# BEGIN SOLUTION 6.6
+ANSWER_6_6 = 3
+# END SOLUTION
+# BEGIN SOLUTION 6.7
+ANSWER_6_7 = -3
+# END SOLUTION
+# BEGIN SOLUTION 6.8
+ANSWER_6_8 = "a"
+# END SOLUTION
+
+# %% [markdown]
+# ### Then write
+#
 # **6.1 Two rules** (difficulty 1, 10 minutes, 3 points). Fill in `deconvnet_rule` and `guided_rule`. *First predict:*
 # for which signs of x and R do all three rules agree? *Hints:* a gate is a comparison · a comparison times a number.
 #

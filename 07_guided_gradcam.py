@@ -375,16 +375,39 @@ if __name__ == "__main__":
 #
 # ## Exercises
 #
+# ### Predict first
+#
+# **7.5 What the class changes** (difficulty 1, 3 minutes, 1 point). `class_contrast` divides two maps by their own
+# sums and subtracts them. Neither is empty. What does the result add up to over all pixels? Answer: a number.
+#
+# **7.6 Which factor decides?** (difficulty 1, 3 minutes, 1 point). Two animals share a picture. You exchange one
+# factor of guided Grad-CAM for the other animal's, and measure how much of the map moves. What do you expect?
+#
+# - **a** The lines (guided backpropagation) move more, because they are sharper.
+# - **b** The place (Grad-CAM) moves far more, because it alone depends much on the class.
+# - **c** Both move about equally, because the map is their product.
+# - **d** Neither moves, because the picture is the same.
+
+# %%
+# BEGIN SOLUTION 7.5
+ANSWER_7_5 = 0
+# END SOLUTION
+# BEGIN SOLUTION 7.6
+ANSWER_7_6 = "b"
+# END SOLUTION
+
+# %% [markdown]
+# ### Then write
+#
 # **7.1 The product** (difficulty 1, 5 minutes, 2 points). Fill in guided Grad-CAM. *First predict* its map for a class
 # whose Grad-CAM is empty. *Hints:* one factor has a channel dimension · `None` as an index adds one.
 #
-# **7.2 What the class changes** (difficulty 2, 15 minutes, 3 points). Fill in `class_contrast`. *First predict* its sum
-# over all pixels, and what becomes of it if one map is made ten times stronger. *Hints:* divide each map by its own
-# sum, image by image · an empty map has the sum 0, and 0 / 0 is NaN.
+# **7.2 What the class changes** (difficulty 2, 15 minutes, 3 points). Fill in `class_contrast`. What becomes of it if
+# one map is made ten times stronger. *Hints:* divide each map by its own sum, image by image · an empty map has the
+# sum 0, and 0 / 0 is NaN.
 #
-# **7.3 Which factor decides?** (difficulty 2, 15 minutes, 3 points). Fill in `with_one_exchanged`. *First predict*
-# which of its two maps differs more from guided Grad-CAM. *Hints:* you need four maps, two of each factor · Grad-CAM
-# takes the layer, guided backpropagation does not.
+# **7.3 Which factor decides?** (difficulty 2, 15 minutes, 3 points). Fill in `with_one_exchanged`. *Hints:* you need
+# four maps, two of each factor · Grad-CAM takes the layer, guided backpropagation does not.
 #
 # **7.4 Other lines** (difficulty 2, 20 minutes, no code to submit). Give `Explainer` a function that multiplies
 # Grad-CAM by SmoothGrad (lesson 03). *First predict* its share in the right quarter of the mosaic. What is lost, what

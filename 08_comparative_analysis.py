@@ -307,6 +307,36 @@ if __name__ == "__main__":
 #
 # ## Exercises
 #
+# ### Predict first
+#
+# **8.10 Undecided** (difficulty 1, 3 minutes, 1 point). A report says "undecided" about two methods on ten
+# photographs. What does it mean?
+#
+# - **a** The two methods are equally good.
+# - **b** The metric does not work on these methods.
+# - **c** The better mean wins, but only just.
+# - **d** These photographs cannot tell; there may be a difference that only more of them would show.
+#
+# **8.11 A control wins** (difficulty 1, 3 minutes, 1 point). In one column of the table the best mean belongs to a
+# control that knows nothing of the network. What do you do with the methods in this column?
+#
+# - **a** Rank them as usual, and leave the control out.
+# - **b** Conclude that all methods are worthless.
+# - **c** Report each one's difference from its matched control, and say that the column rewards something else than
+#   explanation.
+# - **d** Choose another control that does not win.
+
+# %%
+# BEGIN SOLUTION 8.10
+ANSWER_8_10 = "d"
+# END SOLUTION
+# BEGIN SOLUTION 8.11
+ANSWER_8_11 = "c"
+# END SOLUTION
+
+# %% [markdown]
+# ### Then write
+#
 # **8.5 A method of your own** (difficulty 3, 60 minutes, no code to submit). Add SmoothGrad times Grad-CAM to
 # `METHODS`. *First predict:* which of its rows in the forest plot lie right of the red line? Then measure
 # (`--methods mine,grad_cam,random,edges,uniform,random_7x7,edges_7x7,centre`). What is its fair control: coarse or

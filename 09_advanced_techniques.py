@@ -211,6 +211,36 @@ if __name__ == "__main__":
 #
 # ## Exercises
 #
+# ### Predict first
+#
+# **9.10 Which road?** (difficulty 1, 3 minutes, 1 point). A vision transformer has named a picture with two animals
+# "dog". You want to know what in the picture speaks for *dog*, not for the other animal. Which of these can answer at
+# all?
+#
+# - **a** Plain attention rollout: attention says what the network looks at.
+# - **b** Attention rollout with the gradient of the class.
+# - **c** CAM: the mean of its map is the logit.
+# - **d** LRP with the rules for convolutions and ReLU.
+#
+# **9.11 A small change** (difficulty 2, 3 minutes, 1 point). An attack moves Grad-CAM into a corner, with no colour
+# changed by more than 4 of 255. Which control belongs beside it?
+#
+# - **a** Random noise of the same size: if that moved the map as far, it would be no attack.
+# - **b** A larger attack, to see the effect more clearly.
+# - **c** The map of another class.
+# - **d** None: the number speaks for itself.
+
+# %%
+# BEGIN SOLUTION 9.10
+ANSWER_9_10 = "b"
+# END SOLUTION
+# BEGIN SOLUTION 9.11
+ANSWER_9_11 = "a"
+# END SOLUTION
+
+# %% [markdown]
+# ### In the parts
+#
 # | exercises | where |
 # | --- | --- |
 # | 9.1, 9.2 | `advanced/lrp.py` |

@@ -550,10 +550,33 @@ if __name__ == "__main__":
 # %% [markdown]
 # ## Exercises
 #
+# ### Predict first
+#
+# **9.12 Each for itself** (difficulty 1, 3 minutes, 1 point). In every layer every token looks only at itself. What
+# share of the class token does rollout give to the class token? Answer: a number.
+#
+# **9.13 Two animals** (difficulty 1, 3 minutes, 1 point). Two animals are in a scene. Plain rollout has 0.12 on each,
+# whichever is asked for. What follows?
+#
+# - **a** The network cannot tell the two animals apart.
+# - **b** The map is broken, because it should lie on one of them.
+# - **c** It shows where tokens were gathered from, and does not know the class that is asked for.
+# - **d** More layers would separate the animals.
+
+# %%
+# BEGIN SOLUTION 9.12
+ANSWER_9_12 = 1
+# END SOLUTION
+# BEGIN SOLUTION 9.13
+ANSWER_9_13 = "c"
+# END SOLUTION
+
+# %% [markdown]
+# ### Then write
+#
 # **9.3 Roll it out** (difficulty 2, 20 minutes, 4 points). Fill in `with_residual` and the product in `roll_out`.
-# *First predict:* what does rollout give if every token looks only at itself? *Hints:* mix with the identity first,
-# divide second · a row's sum must stay a column, or the division runs along the wrong axis (for one square matrix
-# without an error) · which layer comes first from the image?
+# *Hints:* mix with the identity first, divide second · a row's sum must stay a column, or the division runs along the
+# wrong axis (for one square matrix without an error) · which layer comes first from the image?
 #
 # **9.4 Ask for a class** (difficulty 2, 20 minutes, 4 points). Fill in the two lines of `gradient_rollout`. *First
 # predict:* a head's gradient is negative wherever it looks; what does that head add to R? *Hints:* gradient times

@@ -519,6 +519,31 @@ if __name__ == "__main__":
 #
 # ## Exercises
 #
+# ### Predict first
+#
+# **9.14 After two steps** (difficulty 1, 3 minutes, 1 point). A colour may change by 4 of its 255 steps in all. Each
+# step of the attack is an eighth of that. By how many of 255 can a colour have moved after two steps, at most? Answer:
+# a number.
+#
+# **9.15 A tag in the map** (difficulty 2, 3 minutes, 1 point). The biased head puts 13 % of Grad-CAM on the tag. A
+# head that never saw a tag puts 7 % there. What do you report?
+#
+# - **a** 13 % of the map on a small tag prove the bias.
+# - **b** The tag is harmless, because the clean head looks at it, too.
+# - **c** Nothing: two networks cannot be compared.
+# - **d** The difference, 6 points, scene by scene and with an interval; a bright tag draws maps anyway.
+
+# %%
+# BEGIN SOLUTION 9.14
+ANSWER_9_14 = 1
+# END SOLUTION
+# BEGIN SOLUTION 9.15
+ANSWER_9_15 = "d"
+# END SOLUTION
+
+# %% [markdown]
+# ### Then write
+#
 # **9.5 A control for the bias** (difficulty 2, 20 minutes, 3 points). Fill in `carries_tag`. *First predict:* which
 # head does a tag move least, the one that never saw a tag, or the one that saw it everywhere? *Hints:* the labels come
 # in any order · count within each class: `cumsum` · every other one is half. *Then break it:* exchange the two names in
@@ -526,9 +551,9 @@ if __name__ == "__main__":
 # it as the only control? *Then extend:* plant a cue of your own in `add_tag`: a border, a tint, a watermark. Which of
 # the three columns finds it, and from which size on?
 #
-# **9.6 One step of the attack** (difficulty 1, 10 minutes, 3 points). Fill in `attack_step`. *First predict:* after two
-# steps of an eighth, by how many of 255 has a colour moved at most? *Hints:* only the sign of the gradient counts · the
-# step differs between the channels, because their standard deviations do · `clamp` takes tensors.
+# **9.6 One step of the attack** (difficulty 1, 10 minutes, 3 points). Fill in `attack_step`. *Hints:* only the sign
+# of the gradient counts · the step differs between the channels, because their standard deviations do · `clamp` takes
+# tensors.
 #
 # ## Recap
 #

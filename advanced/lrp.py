@@ -459,16 +459,39 @@ if __name__ == "__main__":
 #
 # ## Exercises
 #
+# ### Predict first
+#
+# **9.16 The z+ rule by hand** (difficulty 1, 3 minutes, 1 point). Three inputs contribute 3, 1 and -2 to a neuron. It
+# has a relevance of 2 to hand down, and no bias. What does the first input get under the z+ rule? Answer: a number.
+#
+# **9.17 Without detach** (difficulty 2, 4 minutes, 1 point). In the line $p\,(z / p)$ somebody forgets to hold the
+# second factor constant. Which map comes out?
+#
+# - **a** Gradient x input: the product is z, and its gradient is the ordinary one.
+# - **b** The z+ map, because p is still there.
+# - **c** An empty map, because the two p cancel.
+# - **d** The same map as before; `detach` only saves memory.
+
+# %%
+# BEGIN SOLUTION 9.16
+ANSWER_9_16 = 1.5
+# END SOLUTION
+# BEGIN SOLUTION 9.17
+ANSWER_9_17 = "a"
+# END SOLUTION
+
+# %% [markdown]
+# ### Then write
+#
 # **9.1 Rules** (difficulty 2, 30 minutes, 6 points). Fill in $p$ of the epsilon, z+ and gamma rules. *First predict,*
 # by hand, the shares of the three neurons under z+ if there is a bias of 2 and $R = z = 4$: `predicted_with_bias`.
 # *Hints:* `positive_part` is z+ · what is left of z is z- · epsilon is one number per image, and constant: `detach` · a
 # sum of exactly 0 must not be divided by.
 #
-# **9.2 One line** (difficulty 3, 20 minutes, 4 points). Fill in the line that makes gradient x activation a relevance.
-# *Hints:* the value must stay z · the gradient must be that of p, times z / p · `detach`. *Then break it:* leave
-# `detach` away. Which gradient is left, and which rule is that? *Then extend:* add a composite of your own to `RULES`
-# and `FLAT`, z+ in place of gamma in the lower half for instance, and measure it on 30 scenes of both networks. (We got
-# 0.51 on ResNet-50 and 0.42 on SqueezeNet.)
+# **9.2 One line** (difficulty 3, 20 minutes, 4 points). Fill in the line that makes gradient x activation a
+# relevance. *Hints:* the value must stay z · the gradient must be that of p, times z / p · `detach`. *Then extend:*
+# add a composite of your own to `RULES` and `FLAT`, z+ in place of gamma in the lower half for instance, and measure
+# it on 30 scenes of both networks. (We got 0.51 on ResNet-50 and 0.42 on SqueezeNet.)
 #
 # ## Recap
 #

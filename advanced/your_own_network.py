@@ -442,15 +442,43 @@ if __name__ == "__main__":
 # %% [markdown]
 # ## Exercises
 #
+# ### Predict first
+#
+# **9.18 A function becomes a module** (difficulty 1, 3 minutes, 1 point). `as_modules` calls the same ReLU as a module
+# instead of a function. What changes?
+#
+# - **a** The logits, a little, because modules round differently.
+# - **b** The gradient, because modules have hooks.
+# - **c** Neither logits nor gradient; but methods with hooks now see the ReLU, and `explainable` lists more.
+# - **d** Nothing at all, also not in `explainable`.
+#
+# **9.19 A bison** (difficulty 1, 3 minutes, 1 point). A network for cats and dogs calls a bison a dog with probability
+# 1.00, and CAM's map is exact. What does "exact" mean here?
+#
+# - **a** The bison resembles a dog at the marked places.
+# - **b** The map adds up to the logit; whether the question made sense, it does not say.
+# - **c** The network is sure, so the marked places are those of a dog.
+# - **d** The map would be the same for a real dog.
+
+# %%
+# BEGIN SOLUTION 9.18
+ANSWER_9_18 = "c"
+# END SOLUTION
+# BEGIN SOLUTION 9.19
+ANSWER_9_19 = "b"
+# END SOLUTION
+
+# %% [markdown]
+# ### Then write
+#
 # **9.7 Two adapters** (difficulty 2, 20 minutes, 4 points). Fill in `with_age` and `mean_inside`. *First predict:* the
 # region of `mean_inside` is one pixel in the upper left corner. Where can its gradient be different from 0, after a
 # 3 x 3 convolution and a 1 x 1 convolution? *Hints:* there may be any number of images · ages have the images' dtype
 # and device · a (H, W) mask can index the last two dimensions at once · a mean over the region only, and one per image.
 #
-# **9.8 Every step a module** (difficulty 2, 15 minutes, 4 points). Fill in `as_modules`. *First predict:* the functions
-# are equal. Will `vanilla_gradient` change? Will `explainable`? *Hints:* the layers themselves, not new ones · what do
-# `mean(dim=(2, 3))` and `nn.AdaptiveAvgPool2d(1)` return? · a new module is in train mode. *Then* do it with a network
-# of your own: print `explainable(your_model)`, and repair what you can.
+# **9.8 Every step a module** (difficulty 2, 15 minutes, 4 points). Fill in `as_modules`. *Hints:* the layers
+# themselves, not new ones · what do `mean(dim=(2, 3))` and `nn.AdaptiveAvgPool2d(1)` return? · a new module is in
+# train mode. *Then* do it with a network of your own: print `explainable(your_model)`, and repair what you can.
 #
 # ## Recap
 #

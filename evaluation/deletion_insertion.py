@@ -366,9 +366,27 @@ if __name__ == "__main__":
 #
 # ## Exercises
 #
-# **8.1 Area** (difficulty 1, 10 minutes, 2 points). Fill in `area_under_curve`. *First predict:* how far off is the
-# plain mean of the points, and which way, for a curve that falls from 1 to 0 in one step?
-# *Hints:* the end points count half · their distance is 1 / (points - 1).
+# ### Predict first
+#
+# **8.12 Down in one step** (difficulty 1, 3 minutes, 1 point). A deletion curve has five points: 1, 0, 0, 0, 0. What
+# is the area under it, by the trapezoid rule, if the whole axis has length 1? Answer: a number.
+#
+# **8.13 A rank** (difficulty 1, 2 minutes, 1 point). Four pixels have the values 4, 8, 6 and 9. The highest has rank
+# 0. Which rank has the pixel with the value 6? Answer: a number.
+
+# %%
+# BEGIN SOLUTION 8.12
+ANSWER_8_12 = 0.125
+# END SOLUTION
+# BEGIN SOLUTION 8.13
+ANSWER_8_13 = 2
+# END SOLUTION
+
+# %% [markdown]
+# ### Then write
+#
+# **8.1 Area** (difficulty 1, 10 minutes, 2 points). Fill in `area_under_curve`. *Hints:* the end points count half ·
+# their distance is 1 / (points - 1).
 #
 # **8.6 Ranks** (difficulty 2, 15 minutes, 3 points). Fill in `ranks`. *First predict:* `argsort` of (5, 9, 7), falling,
 # is (1, 2, 0). The ranks are (2, 0, 1). When are the two the same? *Then break it:* return the argsort itself, and look

@@ -346,6 +346,30 @@ if __name__ == "__main__":
 #
 # ## Exercises
 #
+# ### Predict first
+#
+# **8.14 Four pictures** (difficulty 1, 3 minutes, 1 point). On four pictures method A beats B each time. How small can
+# the two-sided $p$ of coins be at best? Answer: a number.
+#
+# **8.15 Ten of ten** (difficulty 1, 3 minutes, 1 point). A map hits in ten of ten pictures. The bootstrap says [1.00,
+# 1.00]. Why should you not print that?
+#
+# - **a** Because ten hits drawn again are always ten hits: the bootstrap cannot imagine a miss.
+# - **b** Because the bootstrap needs at least a hundred repetitions.
+# - **c** Because hits should be counted per pixel.
+# - **d** Because the mean of hits is no number.
+
+# %%
+# BEGIN SOLUTION 8.14
+ANSWER_8_14 = 0.125
+# END SOLUTION
+# BEGIN SOLUTION 8.15
+ANSWER_8_15 = "a"
+# END SOLUTION
+
+# %% [markdown]
+# ### Then write
+#
 # **8.8 The paired difference** (difficulty 2, 20 minutes, 4 points). Fill in `paired_difference`. *First predict:* ten
 # pictures, A minus B is 0.1 on each. How large is $p$, and does it change if it were 0.001 on each? *Hints:* one row
 # per picture, one column per method: `pivot_table` · a picture without one of the values cannot be paired · details of

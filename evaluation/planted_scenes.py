@@ -396,6 +396,30 @@ if __name__ == "__main__":
 #
 # ## Exercises
 #
+# ### Predict first
+#
+# **8.16 A map that knows nothing** (difficulty 1, 2 minutes, 1 point). An animal covers 8 % of a scene. What is the
+# energy (share of the map on the animal) of a uniform map? Answer: a number.
+#
+# **8.17 A third** (difficulty 2, 3 minutes, 1 point). Grad-CAM puts 0.33 of its map on the animal. The animal itself,
+# drawn at 7 x 7 cells and enlarged, would have 0.54. Edges of the photograph have 0.26. What is a fair summary?
+#
+# - **a** Two thirds of the map are wrong.
+# - **b** It reaches 60 % of what a map so coarse can reach, and little more than the photograph's edges.
+# - **c** It finds the animal in a third of the scenes.
+# - **d** It is better than edges, so it explains the network.
+
+# %%
+# BEGIN SOLUTION 8.16
+ANSWER_8_16 = 0.08
+# END SOLUTION
+# BEGIN SOLUTION 8.17
+ANSWER_8_17 = "b"
+# END SOLUTION
+
+# %% [markdown]
+# ### Then write
+#
 # **8.3 Pointing game** (difficulty 2, 15 minutes, 4 points). Fill in hit or miss. *First predict:* how often does noise
 # hit, if an animal has 7 % of the picture? (More often, because of the 15 pixels.) *Hints:* where is the first maximum?
 # · the nearest pixel of the region · compare squares. *Then break it:* with `tolerance=0`, which rows of the first

@@ -284,6 +284,30 @@ if __name__ == "__main__":
 #
 # ## Exercises
 #
+# ### Predict first
+#
+# **8.18 Edges** (difficulty 1, 2 minutes, 1 point). As a "map" we take the edges of the photograph, which ask no
+# network. All weights are made random. How alike are the maps before and after (1: the same)? Answer: a number.
+#
+# **8.19 Who passes?** (difficulty 2, 3 minutes, 1 point). Fresh noise, drawn anew at each call, has a likeness of 0
+# after every stage. Has it passed the test?
+#
+# - **a** Yes, and so it is the best method in the table.
+# - **b** No: its likeness ought to be 1.
+# - **c** The test must be wrong, because noise cannot pass.
+# - **d** It did not fail. The test can only show that a map is not about the network, never that it explains it.
+
+# %%
+# BEGIN SOLUTION 8.18
+ANSWER_8_18 = 1
+# END SOLUTION
+# BEGIN SOLUTION 8.19
+ANSWER_8_19 = "d"
+# END SOLUTION
+
+# %% [markdown]
+# ### Then write
+#
 # **8.7 From the logits down** (difficulty 2, 20 minutes, 3 points). Fill in `randomized_maps`. *First predict* from the
 # figure: which row changes first, which last? *Then break it:* begin with the first layer instead of the last. Which
 # method notices at once? *Then extend it:* make one stage random at a time, the others as trained. Which stage matters

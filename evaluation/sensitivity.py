@@ -439,10 +439,29 @@ if __name__ == "__main__":
 #
 # ## Exercises
 #
-# **8.2 Sensitivity-n** (difficulty 2, 20 minutes, 4 points). Fill in the two lines. *First predict* the value for
-# `-attribution`, and for n = all pixels. *Then break it:* explain the probability instead of the logit. What happens to
-# the pictures the network is sure of?
-# *Hints:* one number for each subset on both sides · logits, not probabilities · over what does the correlation run?
+# ### Predict first
+#
+# **8.20 Turned round** (difficulty 1, 2 minutes, 1 point). A map's sensitivity-n is 0.44. What is it for the same map
+# with the opposite sign everywhere? Answer: a number.
+#
+# **8.21 What chance makes** (difficulty 1, 2 minutes, 1 point). A correlation over 400 random subsets is 0.04. Which
+# size does chance alone give it, roughly? Answer: a number.
+
+# %%
+# BEGIN SOLUTION 8.20
+ANSWER_8_20 = -0.44
+# END SOLUTION
+# BEGIN SOLUTION 8.21
+ANSWER_8_21 = 0.05
+# END SOLUTION
+
+# %% [markdown]
+# ### Then write
+#
+# **8.2 Sensitivity-n** (difficulty 2, 20 minutes, 4 points). Fill in the two lines. *First predict* the value for n =
+# all pixels. *Then break it:* explain the probability instead of the logit. What happens to the pictures the network
+# is sure of? *Hints:* one number for each subset on both sides · logits, not probabilities · over what does the
+# correlation run?
 #
 # ## Recap
 #

@@ -226,6 +226,30 @@ if __name__ == "__main__":
 #
 # ## Exercises
 #
+# ### Predict first
+#
+# **8.22 The picture as its own map** (difficulty 2, 4 minutes, 1 point). The map *is* the picture: 10,000 values, of
+# length (norm) 50. No value moves by more than 0.1. How large can max-sensitivity be at most? Answer: a number.
+#
+# **8.23 Zero** (difficulty 1, 3 minutes, 1 point). A map has a max-sensitivity of 0, the best value there is. What do
+# you know?
+#
+# - **a** The network is robust against this noise.
+# - **b** The map is right at every pixel.
+# - **c** The map did not move; a map that never looks at the picture does that, too.
+# - **d** The noise was too weak, so the run is invalid.
+
+# %%
+# BEGIN SOLUTION 8.22
+ANSWER_8_22 = 0.2
+# END SOLUTION
+# BEGIN SOLUTION 8.23
+ANSWER_8_23 = "c"
+# END SOLUTION
+
+# %% [markdown]
+# ### Then write
+#
 # **8.4 Max-sensitivity** (difficulty 2, 15 minutes, 3 points). Fill in the loop. An early implementation divided the
 # running maximum by the norm in every round, and reported thousands. *First predict* the value for a map that is the
 # image itself. *Then extend it:* add noise to the *score* as well. Which changes more, the score or its map?

@@ -3,6 +3,7 @@
     python exercises/make.py --to student/                       lessons with gaps, utils.py, data, tests, README
     python exercises/make.py --to student/ --notebooks           and each lesson as a notebook
     python exercises/make.py --to course/source/maps --nbgrader  notebooks with solutions and tests, for nbgrader
+    python exercises/make.py --headings                          lessons and README say what the declarations say
 """
 
 from __future__ import annotations
@@ -12,19 +13,34 @@ import os
 import re
 import shutil
 import sys
+import textwrap
 from pathlib import Path
 
 import jupytext
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from markers import NUMBER, ROOMS, Exercise, announced, emptied, lesson_files, lesson_name, replaced, solution_regions
+from markers import (
+    NUMBER,
+    ROOMS,
+    Exercise,
+    announced,
+    emptied,
+    lesson_files,
+    lesson_name,
+    replaced,
+    solution_regions,
+)
+from questions import declared, exercises_of, heading
+
+from course.files import write_text
 
 COPIED = ("utils.py", "course", *ROOMS, "README.md", "LICENSE", "requirements.txt", "pyproject.toml", "Makefile",
           ".gitignore", "data", "tests", "outputs/gallery")  # fmt: skip
 # Wrong answers tell what the right one is
-KEPT_BACK = ("mutants", "test_exercises.py", "test_grader.py", "__pycache__")
+KEPT_BACK = ("mutants", "test_exercises.py", "test_grader.py", "test_questions.py", "__pycache__")
+SECRET = re.compile(r"\n*# BEGIN KEPT BACK\n.*?# END KEPT BACK\n", re.DOTALL)
 
 
 def copy_rest(root: Path, to: Path) -> None:
@@ -41,6 +57,8 @@ def copy_rest(root: Path, to: Path) -> None:
             shutil.copytree(source, copy, ignore=kept_back, dirs_exist_ok=True)  # a room may hold parts already
         elif source.exists():
             shutil.copy(source, copy)
+    for file in to.glob("tests/test_points_*.py"):
+        file.write_text(SECRET.sub("\n", file.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def nbgrader_metadata(name: str, points: int | None = None) -> dict:
@@ -100,6 +118,67 @@ def write_lessons(root: Path, to: Path, notebooks: bool, nbgrader: bool) -> None
             (to / f"{name}.ipynb").write_text(book, encoding="utf-8")
 
 
+def wrapped(paragraph: str) -> str:
+    """A paragraph of a lesson, in lines of 120 columns."""
+    text = " ".join(line.removeprefix("#").strip() for line in paragraph.splitlines())
+    return textwrap.fill(text, 118, initial_indent="# ", subsequent_indent="# ", break_long_words=False,
+                         break_on_hyphens=False)  # fmt: skip
+
+
+def with_headings(text: str, exercises: list[Exercise]) -> str:
+    """A lesson whose headings say what its declaration says; a paragraph that is right is left as it is."""
+    for exercise in exercises:
+        found = re.search(rf"^# \*\*{re.escape(exercise.number)} .*?(?=\n#\n|\n\n|\Z)", text, re.MULTILINE | re.DOTALL)
+        if found is None:
+            raise ValueError(f"no paragraph of the lesson begins with **{exercise.number}; write one")
+        if announced(found[0]) != [exercise]:
+            flat = wrapped(found[0]).replace("\n# ", " ")
+            old = re.search(r"\*\*\d+\.\d+ [^*]+\*\*(?: \([^)]*\))?", flat)[0]
+            flat = flat.replace(old, heading(exercise), 1)
+            text = text[: found.start()] + wrapped(flat) + text[found.end() :]
+    return text
+
+
+def schedule(root: Path) -> dict[str, dict[str, list[Exercise]]]:
+    """Lesson's number -> when -> its exercises, in order."""
+    found: dict[str, dict[str, list]] = {}
+    for name in (lesson_name(file, root) for file in lesson_files(root)):
+        table = declared(name, "EXERCISES", root)
+        for exercise in exercises_of(name, root):
+            number = exercise.number.split(".")[0]
+            found.setdefault(number, {}).setdefault(table[exercise.number][3], []).append(exercise)
+    return found
+
+
+def with_tables(readme: str, root: Path) -> str:
+    """The instructors' guide, its tables of a week filled anew: "<!-- lessons 1 2 3 -->" stands above each."""
+    planned = schedule(root)
+
+    def table(found: re.Match) -> str:
+        rows = ["| | exercises | minutes |", "| --- | --- | --- |"]
+        for when in ("in class", "assign", "for the quick", "discuss"):
+            these = [each for number in found[1].split() for each in planned.get(number, {}).get(when, [])]
+            these.sort(key=lambda each: [int(part) for part in each.number.split(".")])
+            if these:
+                rows.append(f"| {when} | {', '.join(e.number for e in these)} | {sum(e.minutes for e in these)} |")
+        return f"<!-- lessons {found[1]} -->\n" + "\n".join(rows) + "\n"
+
+    return re.sub(r"<!-- lessons ([\d ]+) -->\n(?:\|.*\n)*", table, readme)
+
+
+def write_headings(root: Path = ROOT) -> list[Path]:
+    """Bring lessons and instructors' guide in line with the declarations; the files that changed."""
+    new = {file: with_headings(file.read_text(encoding="utf-8"), exercises_of(lesson_name(file, root), root))
+           for file in lesson_files(root)}  # fmt: skip
+    guide = root / "exercises" / "README.md"
+    if guide.exists():
+        new[guide] = with_tables(guide.read_text(encoding="utf-8"), root)
+    changed = [file for file, text in new.items() if file.read_text(encoding="utf-8") != text]
+    for file in changed:
+        write_text(file, new[file])
+    return changed
+
+
 def make(to: Path, *, root: Path = ROOT, notebooks: bool = False, nbgrader: bool = False) -> None:
     """Write the student tree, all of it or nothing.
 
@@ -121,12 +200,17 @@ def make(to: Path, *, root: Path = ROOT, notebooks: bool = False, nbgrader: bool
 def main(argv: list[str] | None = None) -> int:
     """The command line; 1 and one sentence for a failure."""
     parser = argparse.ArgumentParser(prog="exercises/make.py", description="Derive the student tree from the lessons.")
-    parser.add_argument("--to", type=Path, required=True, help="the folder to write, which must not hold anything yet")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--to", type=Path, help="the folder to write, which must not hold anything yet")
+    what.add_argument("--headings", action="store_true", help="write what the declarations say into lessons and README")
     parser.add_argument("--notebooks", action="store_true", help="write each lesson as a notebook as well")
     parser.add_argument("--nbgrader", action="store_true",
                         help="notebooks with solutions and test cells: an assignment's source folder")  # fmt: skip
     args = parser.parse_args(argv)
     try:
+        if args.headings:
+            print("\n".join(f"wrote {file}" for file in write_headings()) or "all lessons say it already")
+            return 0
         make(args.to.resolve(), notebooks=args.notebooks, nbgrader=args.nbgrader)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

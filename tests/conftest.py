@@ -94,6 +94,12 @@ def lesson(request: pytest.FixtureRequest) -> ModuleType:
 
 
 @pytest.fixture
+def lesson_text(request: pytest.FixtureRequest) -> str:
+    """The text of that lesson, for its questions. Nothing of it is run."""
+    return grading.text_for(request.node)
+
+
+@pytest.fixture
 def tiny() -> nn.Module:
     """A float64 TinyConvNet in eval mode with fixed random weights."""
     with torch.random.fork_rng():

@@ -12,8 +12,9 @@ from typing import NamedTuple
 MARKER = re.compile(r"(?P<indent>\s*)#+\s*(?P<edge>BEGIN SOLUTION|END SOLUTION|EXERCISE|END EXERCISE)\b(?P<rest>.*)")
 ROOMS = ("evaluation", "advanced")  # folders of parts
 NUMBER = re.compile(r"\d+\.\d+")
+ANSWER = re.compile(r"ANSWER_\d+_\d+ =")  # to a question: no code, a letter or a number
 HEADING = re.compile(
-    r"\*\*(\d+\.\d+) ([^*]+)\*\* \(difficulty (\d), (\d+) minutes, (?:(\d+) points?|no code to submit)\)"
+    r"\*\*(\d+\.\d+) ([^*]+)\*\* \(difficulty (\d), (\d+) minutes, (?:([\d.]+) points?|no code to submit)\)"
 )
 
 
@@ -33,7 +34,7 @@ class Exercise(NamedTuple):
     title: str
     difficulty: int
     minutes: int
-    points: int
+    points: float
 
 
 def lesson_files(folder: Path) -> list[Path]:
@@ -56,7 +57,7 @@ def lesson_path(name: str) -> str:
 def announced(text: str) -> list[Exercise]:
     """What a lesson's text says about its exercises."""
     text = re.sub(r"\n# ?", " ", text)  # a heading may run over the end of a line
-    return [Exercise(n, title, int(d), int(m), int(p or 0)) for n, title, d, m, p in HEADING.findall(text)]
+    return [Exercise(n, title, int(d), int(m), float(p or 0)) for n, title, d, m, p in HEADING.findall(text)]
 
 
 def solution_regions(text: str, name: str) -> list[Region]:
@@ -97,11 +98,14 @@ def replaced(text: str, contents: list[tuple[Region, list[str]]]) -> str:
 
 
 def emptied(text: str, name: str) -> str:
-    """A lesson as students get it: a marked gap that raises NotImplementedError with the exercise's number."""
-    contents = []
+    """A lesson as students get it: gaps that raise NotImplementedError with their number, answers that are None."""
+    contents, lines = [], text.splitlines()
     for region in solution_regions(text, name):
-        gap = ("# EXERCISE {}: your code here", 'raise NotImplementedError("{}")', "# END EXERCISE")
-        contents.append((region, [region.indent + line.format(region.exercise) for line in gap]))
+        answer = ANSWER.match(lines[region.first + 1])
+        here = f"{answer[0]} None" if answer else f'raise NotImplementedError("{region.exercise}")'
+        kind = "answer" if answer else "code"
+        gap = (f"# EXERCISE {region.exercise}: your {kind} here", here, "# END EXERCISE")
+        contents.append((region, [region.indent + line for line in gap]))
     return replaced(text, contents)
 
 

@@ -28,6 +28,7 @@ from markers import (
     replaced,
     solution_regions,
 )
+from questions import questions
 
 import utils
 from utils import PROJECT_ROOT
@@ -85,7 +86,7 @@ def test_regions_are_announced_and_the_announced_have_regions():
         room, _, part = name.rpartition(".")
         numbers = {exercise.number.split(".")[0] for exercise in announced(text)}
         assert numbers <= {NUMBERS[room] if part and room else str(int(name[:2]))}
-        assert len(announced(text)) <= 6
+        assert len(announced(text)) <= 10
         assert numbers or name.startswith("09")                        # the doorway sends to its parts
 
 
@@ -130,6 +131,12 @@ def test_student_tree_is_complete_and_without_solutions(student):
     for name in ("utils.py", "README.md", "data/weights/resnet50.pt", "tests/conftest.py", "tests/test_points_05.py"):
         assert (student / name).exists()
     assert not (student / "tests" / "mutants").exists()
+    secrets = [why for name in TEXTS for question in questions(name) for why in question.why.values()]
+    told = "\n".join(file.read_text(encoding="utf-8") for file in (student / "tests").glob("*.py"))
+    assert len(secrets) > 100
+    assert not [why for why in secrets if why[:40] in told]
+    assert "WRONG = [" not in told
+    assert all(question.right is None for name in TEXTS for question in questions(name, student))
     assert {file.stem for file in student.glob("*.ipynb")} == set(TEXTS)
     for room in ("course", *ROOMS):
         assert {file.name for file in (student / room).glob("*.py")} == {
@@ -140,7 +147,8 @@ def test_student_tree_is_complete_and_without_solutions(student):
 def test_student_lessons_differ_in_the_gaps_only(student):
     for name, text in TEXTS.items():
         stub = (student / f"{lesson_path(name)}.py").read_text(encoding="utf-8")
-        gaps = re.findall(r'^ +raise NotImplementedError\("(\d+\.\d+)"\)$', stub, flags=re.MULTILINE)
+        gap = r'^(?: +raise NotImplementedError\("|ANSWER_)(\d+[._]\d+)(?:"\)| = None)$'
+        gaps = [number.replace("_", ".") for number in re.findall(gap, stub, flags=re.MULTILINE)]
         assert gaps == [region.exercise for region in solution_regions(text, name)]
         blank = [replaced(each, [(r, []) for r in solution_regions(each, name)]) for each in (stub, text)]
         assert blank[0] == blank[1]
@@ -214,6 +222,9 @@ def nothing(text: str, answer: str) -> str:
     functions = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)]
     lines, contents = text.splitlines(), []
     for region in solution_regions(text, "lesson"):
+        if not region.indent:                                          # a question
+            contents.append((region, [f"ANSWER_{region.exercise.replace('.', '_')} = None"]))
+            continue
         around = [f for f in functions if f.lineno <= region.first and f.col_offset < len(region.indent)]
         function = max(around, key=lambda f: f.lineno)
         arguments = [argument.arg for argument in function.args.args if argument.arg != "self"]
@@ -325,6 +336,8 @@ def test_every_mutant_fits_and_is_python():
     assert sum(not mutant.right for mutant in found) >= 60
     assert sum(mutant.right for mutant in found) >= 20
     assert {mutant.exercise for mutant in found} == set(GRADED)
+    empty = {mutant.exercise for mutant in found if mutant.name in ("nothing computed", "answer None")}
+    assert set(GRADED) - empty == set()
     for mutant in found:
         text = TEXTS[HOMES[mutant.exercise]]
         changed = mutants.mutated(text, mutant)

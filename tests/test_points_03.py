@@ -4,6 +4,18 @@ import pytest
 import torch
 from conftest import PixelFunction, assert_tensor, over_there, unchanged
 
+EXERCISES = {  # title, difficulty, minutes, when
+    "3.1": ("Whose range?", 1, 5, "in class"),
+    "3.2": ("Collect", 2, 15, "assign"),
+    "3.3": ("Three statistics", 2, 10, "assign"),
+    "3.4": ("Go on", 3, 15, "assign"),
+    "3.5": ("Map and noise", 2, 15, "assign"),
+    "3.6": ("How many samples?", 1, 5, "in class"),
+    "3.7": ("A pale picture", 1, 3, "in class"),
+    "3.8": ("Ten times less", 1, 3, "in class"),
+    "3.9": ("The same run twice", 2, 3, "in class"),
+}
+
 SAMPLES = 400
 
 
@@ -196,3 +208,137 @@ def test_number_of_samples_for_an_error(lesson):
     for (error, n, wanted), needed in cases.items():
         found = lesson.samples_needed(error, n, wanted)
         assert found == needed, f"from error {error} at n = {n} to {wanted}: {found} samples, should be {needed}"
+
+
+# BEGIN KEPT BACK
+QUESTIONS = {
+    "3.7": {
+        0.75: "0.15 x 5 / 1. The network hardly sees the pale picture, and its map depends on who else is in the "
+              "batch.",
+        0.15: "That would be right if each picture had its own sigma.",
+        0.03: "Here the range of the pale picture was divided by the large one. Which of the two stands below?",
+        "else": "First sigma in units: level times the range that was used. Then divide by the pale picture's range.",
+    },
+    "3.8": {
+        5000: "The *squared* error falls like 1 / n: ten times less error takes a hundred times the samples.",
+        500: "The error does not fall like 1 / n. What does?",
+        "else": "The squared error falls like 1 / n.",
+    },
+    "3.9": {
+        "a": "A function sees two tensors. Could it know how they were drawn?",
+        "b": "What is the product of A and A? And their difference?",
+        "c": "The estimate uses the difference of the runs. What is A - A?",
+        "d": "The difference is 0, so it finds no noise. Only independent runs can tell noise from map.",
+    },
+}
+
+
+def true_3_7(lesson) -> float:
+    return 0.15 * 5 / 1
+
+
+def true_3_8(lesson) -> float:
+    return lesson.samples_needed(0.6, 50, 0.06)
+
+
+RANGE = "images.amax(dim=(1, 2, 3)) - images.amin(dim=(1, 2, 3))"
+GRADIENTS = "gradients = vanilla_gradient(model, images[i] + sigma[i] * noise, int(target[i]))"
+
+WRONG = [
+    ("3.1", "nothing computed", "", "sigma = torch.zeros_like(images[:, 0, 0, 0])"),
+    ("3.2", "nothing computed", "", "pass"),
+    ("3.2", "the images added up", "", "total[i] += images[i] * len(noise)"),
+    ("3.3", "nothing computed", "", "return torch.zeros_like(images)"),
+    ("3.3", "the sum for each statistic", "", "return total"),
+    ("3.4", "nothing computed", "", "means[count] = torch.zeros_like(image)"),
+    ("3.4", "the image itself", "", "means[count] = image"),
+    ("3.1", "divided by the range", "noise_level * (images.amax(dim=(1, 2, 3)) - images.amin(dim=(1, 2, 3)))",
+     "noise_level / (images.amax(dim=(1, 2, 3)) - images.amin(dim=(1, 2, 3))).clamp(min=1e-12)"),
+    ("3.1", "range of the whole batch", RANGE, "(images.max() - images.min()).expand(len(images))"),
+    ("3.1", "squared", "", f"sigma = (noise_level * ({RANGE})) ** 2"),
+    ("3.1", "root", "", f"sigma = (noise_level * ({RANGE})).sqrt()"),
+    ("3.1", "standard deviation of the image", RANGE, "images.std(dim=(1, 2, 3))"),
+    ("3.1", "maximum only", RANGE, "images.amax(dim=(1, 2, 3))"),
+    ("3.1", "range taken for 1", f"({RANGE})", "torch.ones_like(images[:, 0, 0, 0])"),
+    ("3.1", "half the range", f"({RANGE})", f"({RANGE}) / 2"),
+    ("3.1", "sum of the extremes", " - images.amin", " + images.amin"),
+    ("3.2", "first image for all", "images[i]", "images[0]"),
+    ("3.2", "first class for all", "int(target[i])", "int(target[0])"),
+    ("3.2", "first sigma for all", "sigma[i]", "sigma[0]"),
+    ("3.2", "noise instead of the noisy image", "images[i] + sigma[i] * noise", "sigma[i] * noise"),
+    ("3.2", "sigma forgotten", "sigma[i] * noise", "noise"),
+    ("3.2", "only the last chunk counts", "total[i] += gradients", "total[i] = gradients"),
+    ("3.2", "mean of a chunk instead of its sum", "total[i] += gradients.sum(dim=0)",
+     "total[i] += gradients.mean(dim=0)"),
+    ("3.2", "square of the sum", "gradients.square().sum(dim=0)", "gradients.sum(dim=0).square()"),
+    ("3.2", "absolute gradients", "total[i] += gradients.sum", "total[i] += gradients.abs().sum"),
+    ("3.2", "noise reused: the first copy for all", "sigma[i] * noise", "sigma[i] * noise[:1].expand_as(noise)"),
+    ("3.2", "squares forgotten", "gradients.square()", "gradients"),
+    ("3.2", "image added up as it gets noisier", "images[i] + sigma[i] * noise",
+     "images[i] + (sigma[i] * noise).cumsum(dim=0)"),
+    ("3.3", "standard deviation", "(mean_square - mean.square()).clamp(min=0)",
+     "(mean_square - mean.square()).clamp(min=0).sqrt()"),
+    ("3.3", "no clamp", ".clamp(min=0)", ""),
+    ("3.3", "square of the mean", "return mean_square\n", "return mean.square()\n"),
+    ("3.3", "not divided", "total / n_samples, total_square / n_samples", "total, total_square"),
+    ("3.3", "divided by n - 1", "total / n_samples, total_square / n_samples",
+     "total / n_samples, total_square / max(n_samples - 1, 1)"),
+    ("3.3", "divided by the chunk", "total / n_samples, total_square / n_samples",
+     "total / batch_size, total_square / batch_size"),
+    ("3.3", "mean not squared", "mean.square()", "mean"),
+    ("3.3", "absolute mean", "return mean\n", "return mean.abs()\n"),
+    ("3.4", "plain average of means", "(done * means[done] + (count - done) * more) / count",
+     "(means[done] + more) / 2 if done else more"),
+    ("3.4", "noise reused: no generator", ", generator=generator", ""),
+    ("3.4", "begins anew each time", "n_samples=count - done", "n_samples=count"),
+    ("3.4", "not divided", "(done * means[done] + (count - done) * more) / count",
+     "done * means[done] + (count - done) * more"),
+    ("3.4", "weights swapped", "(done * means[done] + (count - done) * more) / count",
+     "((count - done) * means[done] + done * more) / count if done else more"),
+    ("3.4", "only the new samples", "(done * means[done] + (count - done) * more) / count", "more"),
+    ("3.4", "all anew with the same noise", "",
+     "more = smoothgrad(model, image, target, n_samples=count, noise_level=noise_level,\n"
+     "                  generator=torch.Generator().manual_seed(seed))\nmeans[count] = more"),
+    ("3.5", "nothing computed", "", "return torch.zeros(len(first)), torch.zeros(len(first))"),
+    ("3.5", "the runs themselves", "", "return first, second"),
+    ("3.5", "length of one run", "first * second", "first * first"),
+    ("3.5", "length of the mean", "(first * second)", "((first + second) / 2).square()"),
+    ("3.5", "whole batch at once", "(first * second).sum(dim=(1, 2, 3))",
+     "(first * second).sum().expand(len(first))"),
+    ("3.5", "noise of both runs", "(dim=(1, 2, 3)) / 2", "(dim=(1, 2, 3))"),
+    ("3.5", "noise of the mean", "(dim=(1, 2, 3)) / 2", "(dim=(1, 2, 3)) / 4"),
+    ("3.5", "lengths instead of squares", "(first - second).square().sum(dim=(1, 2, 3)) / 2",
+     "((first - second).square().sum(dim=(1, 2, 3)) / 2).sqrt()"),
+    ("3.5", "absolute products", "(first * second)", "(first * second).abs()"),
+    ("3.5", "never below zero", "(first * second).sum(dim=(1, 2, 3))",
+     "(first * second).clamp(min=0).sum(dim=(1, 2, 3))"),
+    ("3.5", "means instead of sums", "(first * second).sum", "(first * second).mean"),
+    ("3.5", "the other way round", "return signal, noise", "return noise, signal"),
+    ("3.6", "nothing computed", "", "return 0"),
+    ("3.6", "the samples there are", "", "return n_samples"),
+    ("3.6", "falls as 1 / n", "(error / wanted) ** 2", "(error / wanted)"),
+    ("3.6", "upside down", "(error / wanted)", "(wanted / error)"),
+    ("3.6", "further samples only", "math.ceil(n_samples * (error / wanted) ** 2)",
+     "math.ceil(n_samples * (error / wanted) ** 2) - n_samples"),
+    ("3.6", "rounded down", "math.ceil", "math.floor"),
+    ("3.6", "n forgotten", "n_samples * ", ""),
+    ("3.6", "difference instead of ratio", "(error / wanted)", "(error - wanted)"),
+]  # fmt: skip
+
+RIGHT = [
+    ("3.5", "by einsum and norms", "", "signal = torch.einsum('bchw,bchw->b', first, second)\n"
+     "return signal, (first - second).flatten(1).norm(dim=1) ** 2 / 2"),
+    ("3.5", "noise as a rest", "", "signal = (first * second).flatten(1).sum(-1)\n"
+     "lengths = (first**2 + second**2).flatten(1).sum(-1) / 2\nreturn signal, lengths - signal"),
+    ("3.6", "by the squared errors", "math.ceil(n_samples * (error / wanted) ** 2)",
+     "-int(-(n_samples * error**2 / wanted**2) // 1)"),
+    ("3.1", "flattened", RANGE, "images.flatten(1).max(dim=1).values - images.flatten(1).min(dim=1).values"),
+    ("3.2", "copy by copy", "", "for z in noise:\n"
+     "    gradient = vanilla_gradient(model, (images[i] + sigma[i] * z)[None], int(target[i]))[0]\n"
+     "    total[i] = total[i] + gradient\n    total_square[i] = total_square[i] + gradient**2"),
+    ("3.3", "torch.where against rounding", "(mean_square - mean.square()).clamp(min=0)",
+     "torch.relu(mean_square - mean * mean)"),
+    ("3.4", "moved towards the new mean", "(done * means[done] + (count - done) * more) / count",
+     "means[done] + (more - means[done]) * ((count - done) / count)"),
+]  # fmt: skip
+# END KEPT BACK

@@ -6,6 +6,18 @@ import torch.nn.functional as F
 from conftest import assert_tensor, unchanged
 from torch import nn
 
+EXERCISES = {  # title, difficulty, minutes, when
+    "5.1": ("Grad-CAM", 2, 15, "in class"),
+    "5.2": ("CAM", 2, 10, "in class"),
+    "5.3": ("Without the mean", 2, 10, "assign"),
+    "5.4": ("Grad-CAM++", 3, 20, "for the quick"),
+    "5.5": ("Just as coarse", 2, 10, "assign"),
+    "5.6": ("The mirror test", 3, 25, "for the quick"),
+    "5.7": ("One place by hand", 1, 3, "in class"),
+    "5.8": ("From the map to the score", 1, 3, "in class"),
+    "5.9": ("The steadiest network", 2, 3, "in class"),
+}
+
 A = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]], [[4.0, 0.0], [0.0, 2.0]]]])                      # (1, 2, 2, 2)
 FIRST, SECOND = [4.0, 0.0, 0.0, 0.0, -1.0, -1.0, -1.0, -1.0], [0.0, 0.0, 0.0, -8.0, 0.0, 4.0, 0.0, 0.0]
 
@@ -220,3 +232,155 @@ def test_each_map_is_measured_by_itself(lesson):
     images = torch.randn(3, 3, 30, 120, generator=torch.Generator().manual_seed(3))
     images[1] += 50                                                    # a map may have a high floor
     assert lesson.flip_shift(drawn(6, -2, 0), None, images, torch.tensor([0, 1, 2])).tolist() == [6, -2, 0]
+
+
+# BEGIN KEPT BACK
+QUESTIONS = {
+    "5.7": {
+        2: "0.5 x 6 - 1 x 1. The second channel speaks against the class, and counts.",
+        3: "The channel that speaks against the class was dropped. The ReLU comes after the sum.",
+        4: "One weight is negative.",
+        "else": "Weight times value, channel by channel; add up; the ReLU comes last.",
+    },
+    "5.8": {
+        14.3: "The mean of the map plus the bias: 686 / 49 + 0.3.",
+        686.3: "The network takes the mean of the places, not their sum.",
+        14: "Something is added after the pooling.",
+        "else": "The *mean* of CAM plus the bias is the logit.",
+    },
+    "5.9": {
+        "a": "What could a map of a network without knowledge explain?",
+        "b": "The control says something about stability as a measure, not about the method alone.",
+        "c": "A control without any knowledge wins the column, so the column does not measure knowledge.",
+        "d": "It disturbed the trained one more, with the same noise.",
+    },
+}
+
+
+def true_5_7(lesson) -> float:
+    A, weights = torch.tensor([[[[6.0]], [[1.0]]]]), torch.tensor([[0.5, -1.0]])
+    model = nn.Sequential(nn.Conv2d(2, 2, 1, bias=False), nn.Flatten(), nn.Linear(2, 1, bias=False)).eval()
+    model[0].weight.data, model[2].weight.data = torch.eye(2)[:, :, None, None], weights
+    return lesson.grad_cam(model, A, 0).item()
+
+
+def true_5_8(lesson) -> float:
+    return 686 / 49 + 0.3
+
+
+ALPHA, SUM = "alpha = dA.mean(dim=(2, 3), keepdim=True)", "maps = (alpha * A).sum(dim=1)"
+
+WRONG = [
+    ("5.1", "nothing computed", SUM, "maps = torch.zeros_like(A[:, 0])"),
+    ("5.1", "sum instead of mean", "dA.mean", "dA.sum"),
+    ("5.1", "weights of the whole batch", ALPHA, "alpha = dA.mean(dim=(0, 2, 3), keepdim=True)"),
+    ("5.1", "ReLU on the weights", ALPHA, "alpha = dA.mean(dim=(2, 3), keepdim=True).relu()"),
+    ("5.1", "ReLU on the channels before the sum", SUM, "maps = (alpha * A).relu().sum(dim=1)"),
+    ("5.1", "always a ReLU", SUM, "maps = (alpha * A).sum(dim=1).relu()"),
+    ("5.1", "mean over channels", SUM, "maps = (alpha * A).mean(dim=1)"),
+    ("5.1", "accumulator of ones", SUM, "maps = 1 + (alpha * A).sum(dim=1)"),
+    ("5.1", "gradient instead of activations", SUM, "maps = (alpha * dA).sum(dim=1)"),
+    ("5.1", "no mean: HiResCAM", ALPHA, "alpha = dA"),
+    ("5.1", "absolute weights", ALPHA, "alpha = dA.mean(dim=(2, 3), keepdim=True).abs()"),
+    ("5.1", "scaled to its maximum", SUM,
+     SUM + "\nmaps = maps / maps.abs().amax(dim=(1, 2), keepdim=True).clamp(min=1e-9)"),
+    ("5.1", "first image's weights for all", ALPHA, "alpha = dA[:1].mean(dim=(2, 3), keepdim=True)"),
+    ("5.1", "largest gradient instead of the mean", ALPHA, "alpha = dA.amax(dim=(2, 3), keepdim=True)"),
+    ("5.1", "H and W swapped", SUM, "maps = (alpha * A).sum(dim=1).transpose(1, 2).reshape(len(A), *A.shape[2:])"),
+    ("5.2", "nothing computed", 'torch.einsum("bc,bchw->bhw", w, A)', "torch.zeros_like(A[:, 0])"),
+    ("5.2", "ReLU", "w, A)", "w, A).relu()"),
+    ("5.2", "first class for all", "weight[target]", "weight[target[:1]].expand(len(A), -1)"),
+    ("5.2", "bias added", "w, A)", "w, A) + linear[0].bias[target][:, None, None]"),
+    ("5.2", "mean over channels", "w, A)", "w, A) / A.shape[1]"),
+    ("5.2", "absolute weights", "weight[target]", "weight[target].abs()"),
+    ("5.2", "divided by the number of places", "w, A)", "w, A) / A[0, 0].numel()"),
+    ("5.2", "first image only", 'torch.einsum("bc,bchw->bhw", w, A)',
+     'torch.einsum("bc,chw->bhw", w, A[0])'),
+    ("5.3", "HiResCAM: nothing computed", "(dA * A).sum(dim=1)", "torch.zeros_like(A[:, 0])"),
+    ("5.3", "LayerCAM: nothing computed", "(dA.relu() * A).sum(dim=1)", "torch.zeros_like(A[:, 0])"),
+    ("5.3", "HiResCAM with the mean", "(dA * A)", "(dA.mean(dim=(2, 3), keepdim=True) * A)"),
+    ("5.3", "HiResCAM with ReLU inside", "(dA * A)", "(dA * A).relu()"),
+    ("5.3", "HiResCAM with absolute gradients", "(dA * A)", "(dA.abs() * A)"),
+    ("5.3", "LayerCAM without ReLU", "(dA.relu() * A)", "(dA * A)"),
+    ("5.3", "LayerCAM with ReLU around the product", "(dA.relu() * A)", "(dA * A).relu()"),
+    ("5.3", "LayerCAM with absolute gradients", "(dA.relu() * A)", "(dA.abs() * A)"),
+    ("5.3", "LayerCAM with ReLU on the activations as well", "(dA.relu() * A)", "(dA.relu() * A.relu())"),
+    ("5.3", "LayerCAM with the mean over channels", "(dA.relu() * A).sum(dim=1)", "(dA.relu() * A).mean(dim=1)"),
+    ("5.4", "2 forgotten", "(2 + total * slope)", "(total * slope).clamp(min=1e-9)"),
+    ("5.4", "1 for 2", "(2 + total", "(1 + total"),
+    ("5.4", "square left over", "slope / (2", "slope**2 / (2"),
+    ("5.4", "square left below as well, 0 / 0", "slope / (2 + total * slope)",
+     "slope**3 / (2 * slope**2 + total * slope**3)"),
+    ("5.4", "a small number against 0 / 0", "slope / (2 + total * slope)",
+     "slope**3 / (2 * slope**2 + total * slope**3 + 0.1)"),
+    ("5.4", "sum over channels", "A.sum(dim=(2, 3), keepdim=True)", "A.sum(dim=1, keepdim=True)"),
+    ("5.4", "no sum below the line", "A.sum(dim=(2, 3), keepdim=True)", "A"),
+    ("5.4", "mean below the line", "A.sum(dim=(2, 3), keepdim=True)", "A.mean(dim=(2, 3), keepdim=True)"),
+    ("5.4", "sum of the whole batch", "A.sum(dim=(2, 3), keepdim=True)", "A.sum(dim=(0, 2, 3), keepdim=True)"),
+    ("5.4", "no ReLU on the gradient", "dA.relu()", "dA"),
+    ("5.4", "absolute gradient", "dA.relu()", "dA.abs()"),
+    ("5.4", "mean of the weights", "(slope / (2 + total * slope)).sum", "(slope / (2 + total * slope)).mean"),
+    ("5.4", "nothing below the line", "(slope / (2 + total * slope))", "slope"),
+    ("5.4", "weights place by place", "(slope / (2 + total * slope)).sum(dim=(2, 3), keepdim=True)",
+     "slope / (2 + total * slope)"),
+    ("5.4", "nothing computed", "(weights * A).sum(dim=1)", "torch.zeros_like(A[:, 0])"),
+    ("5.5", "not enlarged", "upsample(F.adaptive_avg_pool2d(maps, cells), maps.shape[-2:])",
+     "F.adaptive_avg_pool2d(maps, cells)"),
+    ("5.5", "maximum instead of the mean", "adaptive_avg", "adaptive_max"),
+    ("5.5", "always 7", "cells)", "7)"),
+    ("5.5", "nothing computed", "upsample(F.adaptive_avg_pool2d(maps, cells), maps.shape[-2:])", "maps"),
+    ("5.5", "zeros", "upsample(F.adaptive_avg_pool2d(maps, cells), maps.shape[-2:])", "torch.zeros_like(maps)"),
+    ("5.5", "one value per cell, no interpolation", "upsample(F.adaptive_avg_pool2d(maps, cells), maps.shape[-2:])",
+     "F.interpolate(F.adaptive_avg_pool2d(maps, cells)[:, None], maps.shape[-2:])[:, 0]"),
+    ("5.5", "some pixels, not their mean", "F.adaptive_avg_pool2d(maps, cells)",
+     "F.interpolate(maps[:, None], (cells, cells))[:, 0]"),
+    ("5.5", "square", "maps.shape[-2:])", "maps.shape[-1])"),
+    ("5.5", "cells for pixels", "F.adaptive_avg_pool2d(maps, cells)", "F.avg_pool2d(maps, cells)"),
+    ("5.6", "the whole way", "argmax(dim=1)] / 2", "argmax(dim=1)].double()"),
+    ("5.6", "other sign", "argmax(dim=1)] / 2", "argmax(dim=1)] / -2"),
+    ("5.6", "size of the shift only", "argmax(dim=1)] / 2", "argmax(dim=1)].abs() / 2"),
+    ("5.6", "least alike", "nan_to_num(-1).argmax", "nan_to_num(-1).argmin"),
+    ("5.6", "nothing computed", "torch.tensor(ways)[alike.nan_to_num(-1).argmax(dim=1)] / 2",
+     "torch.zeros(len(plain))"),
+    ("5.6", "a fixed answer", "torch.tensor(ways)[alike.nan_to_num(-1).argmax(dim=1)] / 2",
+     "torch.full((len(plain),), 10.0)"),
+    ("5.6", "to the right only", "sorted(range(-reach, reach + 1), key=abs)", "range(reach + 1)"),
+    ("5.6", "reach ends too soon", "range(-reach, reach + 1)", "range(-reach // 4, reach // 4)"),
+    ("5.6", "one shift for the batch", "alike.nan_to_num(-1).argmax(dim=1)",
+     "alike.nan_to_num(-1).mean(dim=0).argmax().expand(len(plain))"),
+    ("5.6", "second map against itself", "zip(plain, back", "zip(back, back"),
+    ("5.6", "sum of products instead of correlation",
+     "correlation(a[:, max(s, 0) : width + s], b[:, max(-s, 0) : width - s])",
+     "float((a[:, max(s, 0) : width + s] * b[:, max(-s, 0) : width - s]).sum())"),
+]  # fmt: skip
+
+RIGHT = [
+    ("5.1", "einsum", ALPHA + "                          # eq. 1: (B, C, 1, 1)\n" + SUM,
+     'alpha = dA.flatten(2).mean(dim=2)\nmaps = torch.einsum("bc,bchw->bhw", alpha, A)'),
+    ("5.2", "broadcast", 'torch.einsum("bc,bchw->bhw", w, A)', "(w[:, :, None, None] * A).sum(1)"),
+    ("5.2", "1 x 1 convolution of all classes", "",
+     "every = nn.functional.conv2d(A, linear[0].weight[:, :, None, None])\n"
+     "maps = every[torch.arange(len(A)), target]"),
+    ("5.3", "einsum", "(dA * A).sum(dim=1)", 'torch.einsum("bchw,bchw->bhw", dA, A)'),
+    ("5.4", "the paper's form, guarded against 0 / 0", "",
+     "denominator = 2 * dA**2 + A.sum(dim=(2, 3), keepdim=True) * dA**3\n"
+     "alpha, fine = torch.zeros_like(dA), denominator != 0\nalpha[fine] = (dA**2)[fine] / denominator[fine]\n"
+     "maps = ((alpha * dA.clamp(min=0)).flatten(2).sum(-1)[:, :, None, None] * A).sum(1)"),
+    ("5.4", "one line", "",
+     "g = dA.clamp(min=0)\n"
+     'maps = torch.einsum("bc,bchw->bhw", (g / (g * A.sum((2, 3), keepdim=True) + 2)).sum((2, 3)), A)'),
+    ("5.5", "a mean by hand", "",
+     "b, h, w = maps.shape\n"
+     "return upsample(maps.reshape(b, cells, h // cells, cells, w // cells).mean(dim=(2, 4)), (h, w))"),
+    ("5.6", "mean squared difference of standardised columns", "",
+     "width, found = plain.shape[2], []\n"
+     "for a, b in zip(plain, back):\n"
+     "    errors = {}\n"
+     "    for s in range(-reach, reach + 1):\n"
+     "        x, y = a[:, max(0, s): min(width, width + s)], b[:, max(0, -s): min(width, width - s)]\n"
+     "        x, y = (x - x.mean()) / x.std(), (y - y.mean()) / y.std()\n"
+     "        errors[s] = ((x - y) ** 2).mean().item()\n"
+     "    found.append(min(errors, key=errors.get) / 2)\n"
+     "return torch.tensor(found)"),
+]  # fmt: skip
+# END KEPT BACK

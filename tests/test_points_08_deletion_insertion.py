@@ -4,6 +4,13 @@ import pytest
 import torch
 from conftest import assert_tensor
 
+EXERCISES = {  # title, difficulty, minutes, when
+    "8.1": ("Area", 1, 10, "in class"),
+    "8.6": ("Ranks", 2, 15, "assign"),
+    "8.12": ("Down in one step", 1, 3, "in class"),
+    "8.13": ("A rank", 1, 2, "in class"),
+}
+
 
 @pytest.mark.points(1, exercise="8.1")
 def test_area_by_hand(lesson):
@@ -51,3 +58,72 @@ def test_each_place_is_taken_once_in_falling_order(lesson):
     assert torch.equal(map, before)
     slowly = torch.stack([(map > value).sum() for value in map.flatten()]).reshape(17, 23)
     assert_tensor(found, slowly)
+
+
+# BEGIN KEPT BACK
+QUESTIONS = {
+    "8.12": {
+        0.125: "Four pieces of 1/4; only the first has an area, half of 1/4. The plain mean would say 0.2.",
+        0.2: "This is the plain mean of the points. The ends count half, and five points make four pieces.",
+        0.25: "The curve falls inside the first piece. What is the area of that triangle?",
+        "else": "Five points make four pieces. Add the area of each.",
+    },
+    "8.13": {
+        2: "9 and 8 come before it.",
+        1: "Counted from below, or from the wrong end?",
+        3: "Two pixels are higher, and counting starts at 0.",
+        "else": "How many pixels have a higher value?",
+    },
+}
+
+
+def true_8_12(lesson) -> float:
+    return float(lesson.area_under_curve([1.0, 0.0, 0.0, 0.0, 0.0]))
+
+
+def true_8_13(lesson) -> float:
+    return float(lesson.ranks(torch.tensor([[4.0, 8.0], [6.0, 9.0]]))[1, 0])
+
+
+TRAPEZOID = "torch.trapezoid(curve, dx=1 / (len(curve) - 1)).item()"
+SORT = "map.flatten().argsort(descending=True, stable=True)"
+
+WRONG = [
+    ("8.1", "nothing computed", TRAPEZOID, "0.0"),
+    ("8.1", "its argument", TRAPEZOID, "curve"),
+    ("8.1", "plain mean", TRAPEZOID, "curve.mean().item()"),
+    ("8.1", "left sum", TRAPEZOID, "curve[:-1].mean().item()"),
+    ("8.1", "right sum", TRAPEZOID, "curve[1:].mean().item()"),
+    ("8.1", "divided by the number of points", "(len(curve) - 1)", "len(curve)"),
+    ("8.1", "not divided", "dx=1 / (len(curve) - 1)", "dx=1"),
+    ("8.1", "sum", TRAPEZOID, "curve.sum().item()"),
+    ("8.1", "a tensor", ".item()", ""),
+    ("8.6", "nothing computed", "", "return torch.zeros(map.shape, dtype=torch.long)"),
+    ("8.6", "its argument", "", "return map"),
+    ("8.6", "row by row, whatever the map", "", "return torch.arange(map.numel()).reshape(map.shape)"),
+    ("8.6", "numbers of the pixels in order", "places[order] = torch.arange(len(order), device=order.device)",
+     "places = order"),
+    ("8.6", "rising order", "descending=True", "descending=False"),
+    ("8.6", "negative map in falling order", "map.flatten()", "(-map).flatten()"),
+    ("8.6", "absolute values", "map.flatten()", "map.abs().flatten()"),
+    ("8.6", "ties from the bottom right", SORT, "map.flatten().flip(0).argsort(descending=True, stable=True)\n"
+     "order = len(order) - 1 - order"),
+    ("8.6", "ties share a rank", "", "return torch.stack([(map > value).sum() for value in map.flatten()])"
+     ".reshape(map.shape)"),
+    ("8.6", "counted from 1", "torch.arange(len(order), device=order.device)",
+     "torch.arange(1, len(order) + 1, device=order.device)"),
+    ("8.6", "column by column", SORT, "map.T.flatten().argsort(descending=True, stable=True)"),
+    ("8.6", "flat", "places.reshape(map.shape)", "places"),
+    ("8.6", "each row for itself", "", "return map.argsort(dim=1, descending=True, stable=True).argsort(dim=1)"),
+]  # fmt: skip
+
+RIGHT = [
+    ("8.1", "end points half", TRAPEZOID, "float((curve.sum() - (curve[0] + curve[-1]) / 2) / (len(curve) - 1))"),
+    ("8.1", "mean of neighbours", TRAPEZOID, "((curve[1:] + curve[:-1]) / 2).mean().item()"),
+    ("8.6", "argsort twice", "", "return map.flatten().argsort(descending=True, stable=True).argsort()"
+     ".reshape(map.shape)"),
+    ("8.6", "python's sort", "", "values, places = map.flatten().tolist(), [0] * map.numel()\n"
+     "for rank, pixel in enumerate(sorted(range(len(values)), key=lambda i: -values[i])):\n    places[pixel] = rank\n"
+     "return torch.tensor(places).reshape(map.shape)"),
+]  # fmt: skip
+# END KEPT BACK

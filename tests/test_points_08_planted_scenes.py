@@ -4,6 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+EXERCISES = {  # title, difficulty, minutes, when
+    "8.3": ("Pointing game", 2, 15, "in class"),
+    "8.16": ("A map that knows nothing", 1, 2, "in class"),
+    "8.17": ("A third", 2, 3, "in class"),
+}
+
 
 def answer(found: object) -> bool:
     """Yes or no; NumPy's own kind will do."""
@@ -62,3 +68,63 @@ def test_distance_to_the_nearest_of_all_regions(lesson):
     assert answer(lesson.pointing_game(spot(16, 31), regions)) is False            # in the middle between the two
     long = block(20, 21, 0, 70)
     assert answer(lesson.pointing_game(spot(22, 68), long, tolerance=2)) is True     # far from its centre
+
+
+# BEGIN KEPT BACK
+QUESTIONS = {
+    "8.16": {
+        0.08: "The share of the map is the share of the area. Print this beside every energy.",
+        8: "As a share, not in per cent.",
+        0.5: "Is half of a uniform map on the animal?",
+        "else": "Each pixel has the same share. How many of them are the animal's?",
+    },
+    "8.17": {
+        "a": "Could any map of 7 x 7 cells have put everything on the animal?",
+        "b": "0.33 / 0.54 is 0.61. A value needs its ceiling and its control.",
+        "c": "Energy is a share of each map, not a share of the scenes.",
+        "d": "The lead is 0.07. And what would a lead say about the network?",
+    },
+}
+
+
+def true_8_16(lesson) -> float:
+    mask = torch.zeros(10, 10, dtype=torch.bool)
+    mask[:2, :4] = True
+    return float(lesson.energy_pointing_game(torch.ones(10, 10), mask))
+
+
+HIT = "return bool(((ys - y) ** 2 + (xs - x) ** 2).min() <= tolerance**2)"
+
+WRONG = [
+    ("8.3", "nothing computed: always a hit", "", "return True"),
+    ("8.3", "nothing computed: never a hit", "", "return False"),
+    ("8.3", "nothing computed: no answer", "", "return None"),
+    ("8.3", "tolerance excluded", "<= tolerance**2", "< tolerance**2"),
+    ("8.3", "distance in one direction at a time", HIT,
+     "return bool(torch.maximum((ys - y).abs(), (xs - x).abs()).min() <= tolerance)"),
+    ("8.3", "city block distance", HIT, "return bool(((ys - y).abs() + (xs - x).abs()).min() <= tolerance)"),
+    ("8.3", "x and y swapped", "y, x = (map", "x, y = (map"),
+    ("8.3", "last maximum", ".nonzero()[0]", ".nonzero()[-1]"),
+    ("8.3", "distance to the centre of the region", HIT,
+     "return bool((ys.double().mean() - y) ** 2 + (xs.double().mean() - x) ** 2 <= tolerance**2)"),
+    ("8.3", "tolerance not squared", "tolerance**2", "tolerance"),
+    ("8.3", "largest absolute value", "map == map.max()", "map.abs() == map.abs().max()"),
+    ("8.3", "any maximum may hit", "", "hits = [((mask.nonzero() - place) ** 2).sum(1).min() <= tolerance**2\n"
+     "        for place in (map == map.max()).nonzero()]\nreturn any(bool(hit) for hit in hits)"),
+    ("8.3", "no tolerance", HIT, "return bool(mask[y, x])"),
+    ("8.3", "mask inverted", "mask.nonzero", "(~mask).nonzero"),
+    ("8.3", "a tensor", "bool(", "("),
+    ("8.3", "bounding box", HIT, "return bool(ys.min() - tolerance <= y <= ys.max() + tolerance "
+     "and xs.min() - tolerance <= x <= xs.max() + tolerance)"),
+]  # fmt: skip
+
+RIGHT = [
+    ("8.3", "divmod of argmax", "y, x = (map == map.max()).nonzero()[0]",
+     "y, x = divmod(int((map == map.max()).flatten().float().argmax()), map.shape[1])"),
+    ("8.3", "distances as floats", HIT,
+     "return bool(torch.hypot((ys - y).double(), (xs - x).double()).min() <= tolerance)"),
+    ("8.3", "distance transform", "", "from scipy.ndimage import distance_transform_edt\n"
+     "distance = distance_transform_edt(~mask.numpy())\n"
+     "return distance[np.unravel_index(map.numpy().argmax(), map.shape)] <= tolerance"),
+]  # fmt: skip
+# END KEPT BACK

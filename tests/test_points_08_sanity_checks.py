@@ -9,6 +9,12 @@ from torch import Tensor, nn
 
 from course.probes import randomize
 
+EXERCISES = {  # title, difficulty, minutes, when
+    "8.7": ("From the logits down", 2, 20, "assign"),
+    "8.18": ("Edges", 1, 2, "in class"),
+    "8.19": ("Who passes?", 2, 3, "in class"),
+}
+
 IMAGE = torch.linspace(-2, 3, 3 * 9 * 11).sin().reshape(1, 3, 9, 11)
 TARGETS = (0, 2)
 
@@ -74,3 +80,59 @@ def test_weights_come_from_the_generator_and_the_class_from_the_caller(lesson):
         assert len(found) == 4
         for mine, theirs in zip(found, expected, strict=True):
             assert_tensor(mine, theirs)
+
+
+# BEGIN KEPT BACK
+QUESTIONS = {
+    "8.18": {
+        1: "The photograph did not change. This is the reference for a map that is not about the network.",
+        0: "What would have to change for this map to change?",
+        "else": "Do edges of a photograph depend on weights?",
+    },
+    "8.19": {
+        "a": "What does noise explain?",
+        "b": "A likeness of 1 is what fails this test.",
+        "c": "It asks one question, and noise meets it. What does it not ask?",
+        "d": "A test that noise passes best can fail a method, and cannot pass one.",
+    },
+}
+
+
+def true_8_18(lesson) -> float:
+    x = torch.arange(16.0).reshape(4, 4).sin()
+    return torch.corrcoef(torch.stack([x.flatten(), x.flatten()]))[0, 1].item()
+
+
+COPY = "damaged = deepcopy(model)"
+FIRST = 'yield "as trained", method(damaged, image, target)[0]'
+DRAW = "randomize(damaged.get_submodule(stage), generator)"
+
+WRONG = [
+    ("8.7", "nothing computed", "", 'for stage in ["as trained", *stages(model)]:\n'
+     "    yield stage, torch.zeros(image.shape[-2:])"),
+    ("8.7", "nothing is random", DRAW, "pass"),
+    ("8.7", "the model itself", COPY, "damaged = model"),
+    ("8.7", "from the first layer up", "stages(model)", "stages(model)[::-1]"),
+    ("8.7", "one stage at a time", DRAW, "damaged = deepcopy(model)\n    " + DRAW),
+    ("8.7", "everything at once", DRAW, "for other in stages(model):\n"
+     "        randomize(damaged.get_submodule(other), generator)"),
+    ("8.7", "all above drawn again", DRAW, "for other in stages(model)[: stages(model).index(stage) + 1]:\n"
+     "        randomize(damaged.get_submodule(other), generator)"),
+    ("8.7", "a generator of its own", "(stage), generator)", "(stage), torch.Generator().manual_seed(0))"),
+    ("8.7", "maps of the trained network", "yield stage, method(damaged,", "yield stage, method(model,"),
+    ("8.7", "class ignored", FIRST, 'target = int(model(image).argmax())\n' + FIRST),
+    ("8.7", "without the first map", FIRST, ""),
+    ("8.7", "a batch of one", "yield stage, method(damaged, image, target)[0]",
+     "yield stage, method(damaged, image, target)"),
+    ("8.7", "map before the drawing", DRAW + "\n    yield stage, method(damaged, image, target)[0]",
+     "yield stage, method(damaged, image, target)[0]\n    " + DRAW),
+    ("8.7", "only the logits", "stages(model)", "stages(model)[:1]"),
+]  # fmt: skip
+
+RIGHT = [
+    ("8.7", "a list", "", 'network = deepcopy(model)\nfound = [("as trained", method(network, image, target)[0])]\n'
+     "for name in stages(network):\n    randomize(dict(network.named_modules())[name], generator)\n"
+     "    found.append((name, method(network, image, target)[0]))\nreturn iter(found)"),
+    ("8.7", "a fresh copy of the last network", DRAW, "damaged = deepcopy(damaged)\n    " + DRAW),
+]  # fmt: skip
+# END KEPT BACK

@@ -6,6 +6,12 @@ import pytest
 import torch
 from conftest import PixelFunction, unchanged
 
+EXERCISES = {  # title, difficulty, minutes, when
+    "8.2": ("Sensitivity-n", 2, 20, "assign"),
+    "8.20": ("Turned round", 1, 2, "in class"),
+    "8.21": ("What chance makes", 1, 2, "in class"),
+}
+
 WEIGHTS = torch.linspace(-3, 4, 60).sin().reshape(3, 4, 5)
 PICTURE = torch.linspace(5, -2, 60).cos().reshape(1, 3, 4, 5) + 0.3
 
@@ -56,3 +62,65 @@ def test_sensitivity_n_without_variation_is_nan(lesson):
         assert math.isnan(lesson.sensitivity_n(model, PICTURE, WEIGHTS * PICTURE, 1, n=20))
     assert math.isnan(lesson.sensitivity_n(weighing(), PICTURE, torch.zeros(4, 5), 1, n=3))
     assert not math.isnan(lesson.sensitivity_n(weighing(), PICTURE, WEIGHTS, 1, n=3))
+
+
+# BEGIN KEPT BACK
+QUESTIONS = {
+    "8.20": {
+        -0.44: "The predictions change their sign, the drops stay.",
+        0.44: "Does the correlation ignore the sign of one side?",
+        "else": "The correlation of -a with b, if that of a with b is 0.44?",
+    },
+    "8.21": {
+        0.05: "1 / sqrt(400). So 0.04 says nothing.",
+        0.0025: "This is 1 / 400. The spread of a mean falls more slowly.",
+        "else": "1 over the square root of the number of samples.",
+    },
+}
+
+
+def true_8_20(lesson) -> float:
+    x = torch.tensor([1.0, 2.0, 4.0, 3.0])
+    y = torch.tensor([2.0, 1.0, 3.0, 5.0])
+    both = [torch.corrcoef(torch.stack([side, y]))[0, 1].item() for side in (x, -x)]
+    return 0.44 * both[1] / both[0]
+
+
+def true_8_21(lesson) -> float:
+    drawn = torch.Generator().manual_seed(0)
+    pairs = torch.randn(2000, 2, 400, generator=drawn)
+    return float(torch.stack([torch.corrcoef(pair)[0, 1] for pair in pairs]).std())
+
+
+DROPS = "drops = removal_drops(model, image, masks, top_class(model, image, target))"
+
+WRONG = [
+    ("8.2", "nothing computed", "", "return 1.0"),
+    ("8.2", "nothing but nan", "", "return math.nan"),
+    ("8.2", "no correlation, whatever the map", "", "return 0.0"),
+    ("8.2", "probabilities", DROPS, "probability = torch.nn.Sequential(model, nn.Softmax(dim=1)).eval()\n"
+     "drops = removal_drops(probability, image, masks, top_class(model, image, target))"),
+    ("8.2", "everything but the subset removed", "image, masks, top_class", "image, ~masks, top_class"),
+    ("8.2", "absolute attributions", "sums_inside(attribution, masks)", "sums_inside(attribution.abs(), masks)"),
+    ("8.2", "absolute drops", "masks), drops)", "masks), drops.abs())"),
+    ("8.2", "target ignored", "top_class(model, image, target)", "top_class(model, image, None)"),
+    ("8.2", "score left instead of score lost", "masks), drops)", "masks), -drops)"),
+    ("8.2", "rank correlation", "pearson(sums_inside(attribution, masks), drops)",
+     "pearson(sums_inside(attribution, masks).argsort().argsort().double(), drops.argsort().argsort().double())"),
+    ("8.2", "first channel only", "sums_inside(attribution, masks)",
+     "sums_inside(torch.as_tensor(attribution).reshape(-1, *image.shape[-2:])[0], masks)"),
+    ("8.2", "other subsets for the sums", "sums_inside(attribution, masks)", "sums_inside(attribution, masks.flip(0))"),
+    ("8.2", "removed by the image's mean", DROPS,
+     "grey = image.mean()\ndrops = score_drops(model, image, lambda i, j: torch.where(masks[i:j, None], grey, image), "
+     "len(masks), top_class(model, image, target))"),
+    ("8.2", "cosine instead of correlation", "pearson(sums_inside(attribution, masks), drops)",
+     "torch.nn.functional.cosine_similarity(sums_inside(attribution, masks), drops, dim=0).item()"),
+]  # fmt: skip
+
+RIGHT = [
+    ("8.2", "corrcoef", "", "index, sums = top_class(model, image, target), sums_inside(attribution, masks)\n"
+     "drops = removal_drops(model, image, masks, index)\n"
+     "if drops.std() == 0 or sums.std() <= 1e-9 * sums.abs().max():\n    return math.nan\n"
+     "return torch.corrcoef(torch.stack([sums, drops]))[0, 1].item()"),
+]  # fmt: skip
+# END KEPT BACK

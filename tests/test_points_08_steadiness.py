@@ -6,6 +6,12 @@ import pytest
 import torch
 from conftest import PixelFunction, over_there
 
+EXERCISES = {  # title, difficulty, minutes, when
+    "8.4": ("Max-sensitivity", 2, 15, "assign"),
+    "8.22": ("The picture as its own map", 2, 4, "in class"),
+    "8.23": ("Zero", 1, 3, "in class"),
+}
+
 WEIGHTS = torch.linspace(-3, 4, 60).sin().reshape(3, 4, 5)
 PICTURE = torch.linspace(5, -2, 60).cos().reshape(1, 3, 4, 5) + 0.3
 
@@ -70,3 +76,62 @@ def test_max_sensitivity_of_a_map_that_stays_is_zero(lesson):
     large = lesson.max_sensitivity(lambda m, x, t: 1000 * x, weighing(), PICTURE, samples=3)
     assert large == pytest.approx(lesson.max_sensitivity(lambda m, x, t: x, weighing(), PICTURE, samples=3), rel=1e-3)
     assert large > 0
+
+
+# BEGIN KEPT BACK
+QUESTIONS = {
+    "8.22": {
+        0.2: "0.1 x sqrt(10,000) = 10, over the length 50.",
+        0.1: "This is how far one value moves. How long is a change in which all of them move?",
+        10: "This is the length of the change. It is divided by the length of the map.",
+        "else": "The length of a change with 10,000 values of 0.1, over the length of the map.",
+    },
+    "8.23": {
+        "a": "Does a constant map say anything about the network?",
+        "b": "Which value has a map of ones everywhere?",
+        "c": "Low values count only for maps that depend on the network. Lesson 08's other parts ask for that.",
+        "d": "The noise may have been strong. What else makes a map hold still?",
+    },
+}
+
+
+def true_8_22(lesson) -> float:
+    return torch.full((10000,), 0.1).norm().item() / 50
+
+
+NOISE = "noise = radius * (2 * torch.rand(image.shape, generator=generator) - 1)"
+RATIO = "(method(model, image + noise.to(image), target) - clean).norm() / clean.norm()"
+
+WRONG = [
+    ("8.4", "nothing computed", "", "return 0.0"),
+    ("8.4", "the radius", "", "return radius"),
+    ("8.4", "mean instead of max", "max(moved).item()", "(sum(moved) / len(moved)).item()"),
+    ("8.4", "last instead of max", "max(moved).item()", "moved[-1].item()"),
+    ("8.4", "not divided by the clean norm", " / clean.norm()", ""),
+    ("8.4", "running maximum divided in every round", "", "largest = torch.tensor(0.0)\nfor _ in range(samples):\n"
+     "    " + NOISE + "\n    now = (method(model, image + noise.to(image), target) - clean).norm()\n"
+     "    largest = torch.maximum(largest, now) / clean.norm()\nreturn largest.item()"),
+    ("8.4", "noise from 0 to r", "(2 * torch.rand(image.shape, generator=generator) - 1)",
+     "torch.rand(image.shape, generator=generator)"),
+    ("8.4", "Gaussian noise", "(2 * torch.rand(image.shape, generator=generator) - 1)",
+     "torch.randn(image.shape, generator=generator)"),
+    ("8.4", "noise reused", "moved = []\nfor _ in range(samples):\n    " + NOISE,
+     "moved = []\n" + NOISE + "\nfor _ in range(samples):"),
+    ("8.4", "norm of the map instead of the difference", RATIO,
+     "method(model, image + noise.to(image), target).norm() / clean.norm()"),
+    ("8.4", "the disturbed image's own class", "image + noise.to(image), target)", "image + noise.to(image), None)"),
+    ("8.4", "noise added up", "moved.append(", "image = image + noise.to(image)\nmoved.append("),
+    ("8.4", "a tensor", ".item()", ""),
+    ("8.4", "one sample less", "range(samples)", "range(samples - 1)"),
+    ("8.4", "divided by the radius", "max(moved).item()", "max(moved).item() / max(radius, 1e-12)"),
+    ("8.4", "same number for every pixel", "torch.rand(image.shape, generator=generator)",
+     "torch.rand(1, generator=generator)"),
+]  # fmt: skip
+
+RIGHT = [
+    ("8.4", "running maximum", "", "largest = 0.0\nfor _ in range(samples):\n"
+     "    noise = (torch.rand(image.shape, generator=generator) * 2 - 1) * radius\n"
+     "    moved = method(model, image + noise.to(image), target) - clean\n"
+     "    largest = max(largest, float(moved.norm()))\nreturn largest / float(clean.norm())"),
+]  # fmt: skip
+# END KEPT BACK

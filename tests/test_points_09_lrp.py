@@ -5,6 +5,13 @@ import torch
 from conftest import assert_tensor, hook_count, over_there, unchanged
 from torch import nn
 
+EXERCISES = {  # title, difficulty, minutes, when
+    "9.1": ("Rules", 2, 30, "in class"),
+    "9.2": ("One line", 3, 20, "for the quick"),
+    "9.16": ("The z+ rule by hand", 1, 3, "in class"),
+    "9.17": ("Without detach", 2, 4, "in class"),
+}
+
 
 def linear(weight: list[list[float]], bias: list[float]) -> nn.Module:
     layer = nn.Linear(len(weight[0]), len(weight)).double()
@@ -167,3 +174,87 @@ def test_nothing_is_lost_without_biases(lesson):
     for rule in ("gamma", "epsilon_plus", "composite"):
         sums = over_there(lesson, without_epsilon, model, rule).sum(dim=(1, 2, 3))
         assert_tensor(sums, logits, rtol=1e-4, atol=1e-4)
+
+
+# BEGIN KEPT BACK
+QUESTIONS = {
+    "9.16": {
+        1.5: "Only positive contributions count: 3 of 4 parts of 2. The third input gets nothing.",
+        3: "This is the zero rule's share: contribution over the whole sum.",
+        1: "Not by absolute values: what is negative is left out.",
+        "else": "Shares go by positive contributions only. What is their sum?",
+    },
+    "9.17": {
+        "a": "p (z / p) is z for autograd as well, so every rule becomes the zero rule.",
+        "b": "p stands above and below the line. What is left?",
+        "c": "p cancels. Is what remains constant?",
+        "d": "What does autograd do with a factor that is not held constant?",
+    },
+}
+
+
+def true_9_16(lesson) -> float:
+    layer, a = nn.Linear(3, 1, bias=False), torch.tensor([[3.0, 1.0, 2.0]])
+    layer.weight.data = torch.tensor([[1.0, 1.0, -1.0]])
+    return lesson.hand_down(lesson.plus_rule, layer, a, torch.tensor([[2.0]]))[0, 0].item()
+
+
+EPSILON = "epsilon = EPSILON * z.detach().square().mean(dim=tuple(range(1, z.ndim)), keepdim=True).sqrt()"
+P = "return z + (epsilon + TINY) * sign(z)"
+PLUS = "return positive_part(layer, a) + TINY"
+GAMMA = "return z + GAMMA * torch.where(z < 0, z - plus, plus) + TINY * sign(z)"
+HAND = "return [4 * 3 / 6, 0.0, 4 * 1 / 6]"
+HOOK = "return p * (z / p).detach()"
+
+WRONG = [
+    ("9.1", "nothing computed: zeros", P, "return torch.zeros_like(z)"),
+    ("9.1", "no epsilon", P, "return z"),
+    ("9.1", "epsilon without the sign", P, "return z + epsilon + TINY"),
+    ("9.1", "epsilon subtracted", P, "return z - (epsilon + TINY) * sign(z)"),
+    ("9.1", "torch's sign, 0 at 0", P, "return z + (epsilon + TINY) * torch.sign(z)"),
+    ("9.1", "absolute value", P, "return z.abs() + epsilon + TINY"),
+    ("9.1", "0 / 0 where all sums are 0", P, "return z + epsilon * sign(z)"),
+    ("9.1", "a fixed epsilon", EPSILON, "epsilon = EPSILON"),
+    ("9.1", "one epsilon for the batch", "z.detach().square().mean(dim=tuple(range(1, z.ndim)), keepdim=True).sqrt()",
+     "z.detach().square().mean().sqrt()"),
+    ("9.1", "one epsilon per neuron", "dim=tuple(range(1, z.ndim))", "dim=0"),
+    ("9.1", "one epsilon per place", "dim=tuple(range(1, z.ndim))", "dim=1"),
+    ("9.1", "root forgotten", "keepdim=True).sqrt()", "keepdim=True)"),
+    ("9.1", "mean absolute value", "z.detach().square().mean(dim=tuple(range(1, z.ndim)), keepdim=True).sqrt()",
+     "z.detach().abs().mean(dim=tuple(range(1, z.ndim)), keepdim=True)"),
+    ("9.1", "a gradient through epsilon", "z.detach()", "z"),
+    ("9.1", "positive sums instead of positive contributions", PLUS,
+     "return zero_rule(layer, a).clamp(min=0) + TINY"),
+    ("9.1", "positive weights only", PLUS, "return affine(layer, a, layer.weight.clamp(min=0), layer.bias) + TINY"),
+    ("9.1", "without the bias", PLUS, "return positive_part(layer, a, bias=False) + TINY"),
+    ("9.1", "z+: 0 / 0", PLUS, "return positive_part(layer, a)"),
+    ("9.1", "gamma for positive sums only", GAMMA, "return z + GAMMA * plus + TINY * sign(z)"),
+    ("9.1", "gamma of the other sign", GAMMA, "return z + GAMMA * torch.where(z < 0, plus, z - plus) + TINY * sign(z)"),
+    ("9.1", "gamma in place of the sum", GAMMA, "return GAMMA * torch.where(z < 0, z - plus, plus) + TINY * sign(z)"),
+    ("9.1", "1 + gamma times the sum", GAMMA, "return z * (1 + GAMMA) + TINY * sign(z)"),
+    ("9.1", "predicted as if there were no bias", HAND, "return [3.0, 0.0, 1.0]"),
+    ("9.1", "predicted by contribution", HAND, "return [3.0, -2.0, 1.0]"),
+    ("9.1", "predicted for R = 2", HAND, "return [1.0, 0.0, 1 / 3]"),
+    ("9.2", "nothing computed: zeros", HOOK, "return z * 0"),
+    ("9.2", "p alone: another value", HOOK, "return p"),
+    ("9.2", "z alone: the plain gradient", HOOK, "return z"),
+    ("9.2", "nothing held constant", HOOK, "return p * (z / p)"),
+    ("9.2", "p held constant", HOOK, "return p.detach() * (z / p)"),
+    ("9.2", "value of z, gradient of p without z / p", HOOK, "return p + (z - p).detach()"),
+    ("9.2", "ratio upside down", HOOK, "return z * (p / z).detach()"),
+    ("9.2", "all detached", HOOK, "return (p * (z / p)).detach().requires_grad_()"),
+]  # fmt: skip
+
+RIGHT = [
+    ("9.1", "epsilon by torch.where, the norm by torch.linalg",
+     "epsilon = EPSILON * z.detach().square().mean(dim=tuple(range(1, z.ndim)), keepdim=True).sqrt()\n"
+     "return z + (epsilon + TINY) * sign(z)",
+     "size = torch.linalg.vector_norm(z.detach().flatten(1), dim=1) / z[0].numel() ** 0.5\n"
+     "e = (EPSILON * size + TINY).reshape(-1, *[1] * (z.ndim - 1))\nreturn torch.where(z < 0, z - e, z + e)"),
+    ("9.1", "gamma by cases", GAMMA,
+     "minus = z - plus\nreturn torch.where(z < 0, z + GAMMA * minus - TINY, z + GAMMA * plus + TINY)"),
+    ("9.1", "rounded by hand", HAND, "return [2, 0, 0.667]"),
+    ("9.2", "two steps", HOOK, "ratio = (z / p).detach()\nreturn ratio * p"),
+    ("9.2", "value fixed afterwards", HOOK, "scaled = p * (z / p).detach()\nreturn scaled + (z - scaled).detach()"),
+]  # fmt: skip
+# END KEPT BACK

@@ -24,6 +24,7 @@ from types import ModuleType
 
 import pytest
 from markers import announced, lesson_files, lesson_name, lesson_path, others_solved
+from questions import is_question
 
 from course.files import write_text
 from grader import judge, report, submission
@@ -34,6 +35,7 @@ from utils import PROJECT_ROOT, import_lesson
 RESULTS = pytest.StashKey[dict]()
 BOX = pytest.StashKey[judge.Box]()
 LESSON = pytest.StashKey[object]()
+TEXT = pytest.StashKey[str]()
 SEED = pytest.StashKey[int]()
 NOTES = pytest.StashKey[list]()
 WARM: dict[str, judge.Box] = {}  # isolation -> the process that goes on to the next submission
@@ -177,6 +179,13 @@ def lesson_for(item: pytest.Item) -> object:
     return load_lesson(lesson_of(item))
 
 
+def text_for(item: pytest.Item) -> str:
+    """The text of the lesson that a question stands in: the student's when a submission is graded."""
+    if TEXT in item.config.stash:
+        return item.config.stash[TEXT]
+    return (PROJECT_ROOT / f"{lesson_path(lesson_of(item))}.py").read_text(encoding="utf-8")
+
+
 def lesson_order(name: str) -> tuple[bool, str]:
     """Lessons come before parts, each in the order of their names."""
     return "." in name, name
@@ -239,6 +248,12 @@ def grade_lesson(config: pytest.Config, lesson: str, items: list[pytest.Item]) -
     reference = (PROJECT_ROOT / f"{lesson_path(lesson)}.py").read_text(encoding="utf-8")
     for exercise, group in groupby(items, exercise_of):
         group = list(group)
+        if is_question(reference, exercise):
+            config.stash[TEXT] = found.text
+            for item in group:
+                reports = run_protocol(item)
+                tell(config, item, (judged(exercise, reports, []), reports))
+            continue
         alone = others_solved(found.text, reference, exercise)
         results = run_tests(config, lesson, alone, helpers, group)
         # answers that only fit together, with names of the student's own, need the lesson as it is

@@ -2,8 +2,9 @@
 
     python tests/mutants/run.py [--only 5.1] [--verbose]
 
-The lists stand beside this file, one a lesson: WRONG and RIGHT, each entry (exercise, name, old, new). `old` is a part
-of the reference's solution, or "" for all of it. Applied in a temporary copy, one answer to each exercise at a time.
+The lists stand with the exercises, in tests/test_points_*.py: WRONG and RIGHT, each entry (exercise, name, old, new).
+`old` is a part of the reference's solution, or "" for all of it. Of a question every other answer is wrong. Applied in
+a temporary copy, one answer to each exercise at a time.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ ROOT = TESTS.parent
 sys.path.insert(0, str(TESTS))
 
 import pytest
-from markers import lesson_files, replaced, solution_regions
+from markers import lesson_files, lesson_name, replaced, solution_regions
+from questions import Question, declaration, name_of_answer, questions
+
+NOTHING = "nothing computed"  # every exercise has such an answer
 
 
 class Mutant(NamedTuple):
@@ -42,10 +46,23 @@ class Mutant(NamedTuple):
 def load_mutants(only: list[str]) -> list[Mutant]:
     """All of them, or those of some exercises."""
     found = []
-    for file in sorted(Path(__file__).parent.glob("lesson_*.py")):
-        lists = runpy.run_path(str(file))
-        found += [Mutant(*entry, right=key == "RIGHT") for key in ("WRONG", "RIGHT") for entry in lists[key]]
+    for file in lesson_files(ROOT):
+        name = lesson_name(file, ROOT)
+        lists = runpy.run_path(str(declaration(name)))
+        found += [Mutant(*entry, right=key == "RIGHT") for key in ("WRONG", "RIGHT") for entry in lists.get(key, [])]
+        found += [mutant for question in questions(name) for mutant in other_answers(question)]
+        empty = {mutant.exercise for mutant in found if mutant.name in (NOTHING, "answer None")}
+        regions = solution_regions(file.read_text(encoding="utf-8"), name)
+        missing = dict.fromkeys(region.exercise for region in regions if region.exercise not in empty)
+        found += [Mutant(number, NOTHING, "", "pass", right=False) for number in missing]
     return [mutant for mutant in found if not only or mutant.exercise in only]
+
+
+def other_answers(question: Question) -> list[Mutant]:
+    """Every answer to a question that its declaration knows, and none."""
+    known = dict.fromkeys([*question.why, *question.choices, None])
+    return [Mutant(question.number, f"answer {answer}", "", f"{name_of_answer(question.number)} = {answer!r}", False)
+            for answer in known if answer not in ("else", question.right)]  # fmt: skip
 
 
 def mutated(text: str, mutant: Mutant) -> str:
@@ -55,6 +72,9 @@ def mutated(text: str, mutant: Mutant) -> str:
         ValueError: what is to be exchanged is not there, or more than once.
     """
     lines, fits = text.splitlines(), []
+    if (mutant.name, mutant.new) == (NOTHING, "pass"):
+        regions = [region for region in solution_regions(text, "lesson") if region.exercise == mutant.exercise]
+        return replaced(text, [(r, [lines[r.first], f"{r.indent}pass", lines[r.last]]) for r in regions])
     for region in solution_regions(text, mutant.exercise):
         if region.exercise == mutant.exercise:
             body = textwrap.dedent("\n".join(lines[region.first + 1 : region.last]))
