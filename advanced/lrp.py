@@ -313,7 +313,7 @@ def lrp(model: nn.Module, images: Tensor, target: Target = None, *, rule: str = 
     with relevance_rules(model, rule), recorded_output(first, cut=True) as outputs:
         score = target_logits(model(x), target).sum()
     (z,) = outputs
-    return flat_rule(first, x.detach(), (z * torch.autograd.grad(score, z)[0]).detach())
+    return flat_rule(first, x.detach().to(z), (z * torch.autograd.grad(score, z)[0]).detach()).to(images)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count, islice
 
 import numpy as np
@@ -22,7 +23,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from course import explainer
-from course.explainer import ATTRIBUTIONS, Explainer, Explanation, attribution_method, in_step
+from course.explainer import ATTRIBUTIONS, ONE_PASS, Explainer, Explanation, attribution_method, in_step, in_threads
 from course.figures import overlay
 from utils import DATA_DIR, PROJECT_ROOT, channel_reduce, class_names, displayable, import_lesson, predict
 
@@ -496,6 +497,64 @@ def test_another_method_class_network_or_picture_is_another_result(squeezenet, t
         other.classifier[1].bias[0] += 1e-3
     Explainer(other, "grad_cam").save(out, picture)
     assert len(saved(out)) == 12
+
+
+@pytest.mark.parametrize("method", ONE_PASS)
+def test_one_forward_pass_for_class_and_map(method, tiny, small_images):
+    """Unless some classes are given and others are not; the values are those of two passes."""
+    calls = []
+    tiny.register_forward_hook(lambda *_: calls.append(1))
+    attribution_method(method)(tiny, small_images, [0, 1, 2])
+    alone = len(calls)
+    two_passes = list(Explainer(tiny, attribution_method(method)).explain(small_images))
+    for target in (None, [0, 1, 2]):
+        calls.clear()
+        found = list(Explainer(tiny, method).explain(small_images, target))
+        assert len(calls) == alone
+        if target is None:
+            assert all(same(first, second) for first, second in zip(found, two_passes, strict=True))
+    calls.clear()
+    assert len(list(Explainer(tiny, method).explain(small_images, [0, None, 2]))) == 3
+    assert len(calls) == alone + 1
+
+
+def test_saving_in_threads_gives_the_values_of_explain(squeezenet, tmp_path):
+    names = ["dog.jpg", "bird.jpg", "koala.jpg", "panda.jpg", "cat.jpg"]
+    out = tmp_path / "out"
+    Explainer(squeezenet, "grad_cam", batch_size=2).save(out, names, [None, 5, None, None, 7])
+    for found in Explainer(squeezenet, "grad_cam", batch_size=2).explain(names, [None, 5, None, None, 7]):
+        (file,) = out.glob(f"{found.source[:-4]}-*.npz")
+        with np.load(file) as kept:
+            assert np.array_equal(kept["map"], found.map.numpy())
+            assert (kept["target"], kept["label"], kept["probability"], kept["source"]) == (
+                found.target, found.label, found.probability, str(found.source))  # fmt: skip
+
+
+def test_in_threads_keeps_the_order_and_stays_near():
+    begun = []
+
+    def work(item: int) -> int:
+        time.sleep(0.002 * (item % 3))
+        return 10 * item
+
+    def items():
+        for i in count():
+            begun.append(i)
+            yield i
+
+    with ThreadPoolExecutor(3) as pool:
+        assert list(islice(in_threads(pool, work, items(), 4), 20)) == [10 * i for i in range(20)]
+    assert len(begun) == 24
+    with ThreadPoolExecutor(3) as pool:
+        assert list(in_threads(pool, work, [1, 2], 4)) == [10, 20]
+        with pytest.raises(ZeroDivisionError):
+            list(in_threads(pool, lambda i: 1 // i, [1, 0], 4))
+
+
+def test_what_cannot_be_written_is_raised(squeezenet, tmp_path):
+    (tmp_path / "out").touch()
+    with pytest.raises(OSError, match="out"):
+        Explainer(squeezenet, "grad_cam").save(tmp_path / "out", "dog.jpg")
 
 
 # Pairs
