@@ -33,15 +33,15 @@ from course.figures import map_grid
 from course.files import write_text
 from course.lesson import print_table, start
 from course.parts import hand_over
+from course.paths import DATA_DIR
 from course.scenes import counterfactual_scene, planted_scene
 from evaluation.deletion_insertion import area_under_curve, deletion_curve, insertion_curve
 from evaluation.is_it_chance import Estimate, judge
-from evaluation.methods import METHODS
 from evaluation.planted_scenes import energy_pointing_game, grid_pointing_game, human_agreement, pointing_game
 from evaluation.sanity_checks import parameter_randomization
 from evaluation.sensitivity import infidelity, sensitivity_n
 from evaluation.steadiness import max_sensitivity
-from evaluation.study import GROUPS, chosen, evaluate, prepare
+from evaluation.study import GROUPS, METHODS, PERFECT, chosen, evaluate, prepare
 from evaluation.study_figures import figure_curves, figure_forest, figure_gallery, figure_scenes
 from evaluation.verdicts import METRICS, against_controls, claims, estimate_of, guidelines, report, values_of
 
@@ -94,17 +94,17 @@ if __name__ == "__main__":
     lesson = start(
         "08_comparative_analysis",
         f"Which map is the better one? A part's name, put first, runs that part: {', '.join(PARTS)}.",
-        images=["dog.jpg", "bird.jpg", "panda.jpg", "koala.jpg", "bison.jpg", "chicken.jpg", "jaguar.jpg", "lemur.jpg",
-                "polar_bear.jpg", "red_panda.jpg"],
+        images=sorted(path.name for path in DATA_DIR.glob("*.jpg")),
         options={
             "--methods": {**listed, "help": f"some of {','.join(METHODS)} (default: all)"},
             "--metrics": {**listed, "help": f"some of {','.join(GROUPS)} (default: all)"},
+            "--step": {"type": int, "default": 3584, "help": "pixels exchanged at once (default: %(default)s)"},
             "--human": {"type": Path, "metavar": "DIR", "help": "human maps: <stem of the photo>.png or .npy"},
         },
         in_notebooks=["--quick"],
     )  # fmt: skip
     groups = chosen(lesson.args.metrics, GROUPS, "metric")
-    run = prepare(lesson, METHODS)
+    run = prepare(lesson, groups)
     lesson.show(figure_idea(), "idea")
 
 # %% [markdown]
@@ -166,15 +166,18 @@ if __name__ == "__main__":
 
 # %%
 TABLES = (
-    ("insertion", "deletion", "unexplained"), ("sensitivity_n", "box_energy", "human"),
-    ("energy", "reachable", "hit", "right_of_two"), ("grid", "untrained_energy", "max_sensitivity", "seconds"),
-    ("top_likeness", "likeness", "roughness"),
+    ("deletion_mean", "deletion_blur", "deletion_true"), ("insertion_mean", "insertion_blur", "insertion_true"),
+    ("energy", "reachable", "hit"), ("untrained_energy", "learned_energy", "right_of_two"),
+    ("unexplained", "sensitivity_n", "grid"), ("box_energy", "human", "max_sensitivity"),
+    ("top_likeness", "likeness", "roughness", "seconds"),
 )  # fmt: skip
 
 
 def print_scores(table: pd.DataFrame, methods: list[str], metrics: list[str]) -> None:
     """Methods as rows, some metrics as columns; which maps were empty, and so have no value, is said below."""
     heads, empties = [], []
+    methods = [method for method in (*methods, *PERFECT)
+               if any(len(values_of(table, metric, method)) for metric in metrics)]  # fmt: skip
     for metric in metrics:
         title, better, _ = METRICS[metric]
         n = max(len(values_of(table, metric, method)) for method in methods)
@@ -215,7 +218,7 @@ if __name__ == "__main__":
 # better*. Grey rows cross the red line: these pictures cannot tell the method from a map that knows nothing.
 
 # %%
-FOREST = ("insertion", "deletion", "sensitivity_n", "energy", "right_of_two", "box_energy")
+FOREST = ("deletion_mean", "insertion_blur", "sensitivity_n", "energy", "right_of_two", "human")
 
 if __name__ == "__main__":
     judged = against_controls(table, methods)
@@ -339,8 +342,8 @@ ANSWER_8_11 = "c"
 #
 # **8.5 A method of your own** (difficulty 3, 60 minutes, no code to submit). Add SmoothGrad times Grad-CAM to
 # `METHODS`. *First predict:* which of its rows in the forest plot lie right of the red line? Then measure
-# (`--methods mine,grad_cam,random,edges,uniform,random_7x7,edges_7x7,centre`). What is its fair control: coarse or
-# fine? A method that you change afterwards needs another name, or another `--output-dir`: kept values stay.
+# (`--methods mine,grad_cam,random,edges,uniform,random_coarse,edges_coarse,centre`). What is its fair control: coarse
+# or fine? A method that you change afterwards needs another name, or another `--output-dir`: kept values stay.
 #
 # **8.9 Find the unjustified verdicts** (difficulty 2, 20 minutes, 3 points). *First answer* from the tables of scores:
 # which *control* wins the column of insertion, and which methods does it beat? Then fill in `unjustified`. *Hints:*

@@ -95,7 +95,7 @@ if __name__ == "__main__":
                    images=["bird.jpg", "panda.jpg", "koala.jpg", "jaguar.jpg"])  # fmt: skip
     model, images = lesson.model, lesson.images[: 2 if lesson.quick else None]
     targets = lesson.targets[: len(images)].tolist()
-    names = ["grad_cam", "vanilla_gradient", "centre", "edges", "random", "random_7x7"]
+    names = ["grad_cam", "vanilla_gradient", "centre", "edges", "random", "random_coarse"]
     maps = {name: METHODS[name](model, images, targets) for name in names}
     two = {"Grad-CAM first": maps["grad_cam"][0], "random order": maps["random"][0]}
     lesson.show(figure_frames(model, images[:1], two, targets[0]), "idea")

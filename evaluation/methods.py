@@ -9,18 +9,17 @@ import zlib
 from collections.abc import Callable
 from weakref import WeakKeyDictionary
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from skimage.filters import sobel
 from torch import Tensor, nn
 
 from course.checks import MapFunction, Target
-from course.pictures import displayable
-from course.probes import randomized
-from utils import channel_reduce, import_lesson, upsample
+from course.layers import last_conv_layer
+from course.probes import photo_edges, randomized
+from utils import channel_reduce, import_lesson, recorded_output, upsample
 
-CELLS = 7  # the last layer of a ResNet sees a picture of 224 x 224 pixels as 7 x 7 cells
+CELLS = (7, 7)  # the grain of a network without a last convolutional map: as a ResNet has it
+GRAINS: WeakKeyDictionary[nn.Module, dict[torch.Size, tuple[int, int]]] = WeakKeyDictionary()
 
 
 def reduced(method: Callable, how: str = "max_abs", **options: object) -> MapFunction:
@@ -29,6 +28,22 @@ def reduced(method: Callable, how: str = "max_abs", **options: object) -> MapFun
 
 
 # Controls: what does not beat them has explained nothing
+
+
+@torch.inference_mode()
+def grain(model: nn.Module, images: Tensor) -> tuple[int, int]:
+    """Rows and columns of the network's Grad-CAM for images of this size, before it is upsampled: (7, 7) for a ResNet
+    at 224 x 224, (13, 13) for a SqueezeNet. Found once for each network and size.
+    """
+    sizes = GRAINS.setdefault(model, {})
+    if images.shape[-2:] not in sizes:
+        try:
+            with recorded_output(last_conv_layer(model)) as outputs:
+                model(images[:1])
+            sizes[images.shape[-2:]] = tuple(outputs[0].shape[-2:])
+        except ValueError:
+            sizes[images.shape[-2:]] = CELLS
+    return sizes[images.shape[-2:]]
 
 
 def noise(images: Tensor, *size: int) -> Tensor:
@@ -51,7 +66,7 @@ def centre_map(_model: nn.Module, images: Tensor, _target: Target = None) -> Ten
 
 def edge_map(_model: nn.Module, images: Tensor, _target: Target = None) -> Tensor:
     """Control: the Sobel filter of the grey photo."""
-    return torch.from_numpy(np.stack([sobel(photo.mean(axis=2)) for photo in displayable(images)])).to(images)
+    return photo_edges(images)
 
 
 def uniform_map(_model: nn.Module, images: Tensor, _target: Target = None) -> Tensor:
@@ -59,14 +74,14 @@ def uniform_map(_model: nn.Module, images: Tensor, _target: Target = None) -> Te
     return torch.ones_like(images[:, 0])
 
 
-def coarse_random_map(_model: nn.Module, images: Tensor, _target: Target = None) -> Tensor:
-    """Control: noise of 7 x 7 cells, upsampled as Grad-CAM is."""
-    return upsample(noise(images, CELLS, CELLS), images.shape[-2:])
+def coarse_random_map(model: nn.Module, images: Tensor, _target: Target = None) -> Tensor:
+    """Control: noise as coarse as Grad-CAM, upsampled as Grad-CAM is."""
+    return upsample(noise(images, *grain(model, images)), images.shape[-2:])
 
 
 def coarse_edge_map(model: nn.Module, images: Tensor, _target: Target = None) -> Tensor:
-    """Control: the mean of the edges in each of 7 x 7 cells, upsampled as Grad-CAM is."""
-    cells = F.adaptive_avg_pool2d(edge_map(model, images)[:, None], CELLS)[:, 0]
+    """Control: the mean of the edges in each of Grad-CAM's cells, upsampled as Grad-CAM is."""
+    cells = F.adaptive_avg_pool2d(edge_map(model, images)[:, None], grain(model, images))[:, 0]
     return upsample(cells, images.shape[-2:])
 
 
@@ -101,11 +116,11 @@ METHODS: dict[str, MapFunction] = {
     "centre": centre_map,
     "edges": edge_map,
     "uniform": uniform_map,
-    "random_7x7": coarse_random_map,
-    "edges_7x7": coarse_edge_map,
+    "random_coarse": coarse_random_map,
+    "edges_coarse": coarse_edge_map,
 }
 
-CONTROLS = ("random", "centre", "edges", "uniform", "random_7x7", "edges_7x7")
+CONTROLS = ("random", "centre", "edges", "uniform", "random_coarse", "edges_coarse")
 
 # Maps whose values are shares of the score, signed, so that a sum of them predicts a loss. The others are absolute
 # slopes, or places: their sum predicts nothing, and only their order and their position can be asked about.
@@ -113,9 +128,9 @@ SHARES = ("gradient_times_input", "integrated_gradients")
 
 # Maps without detail, to be compared with noise and edges that have none either. Scattered pixels spoil a picture in
 # another way than one large patch does, wherever they are.
-COARSE = ("grad_cam", "centre", "random_7x7", "edges_7x7")
+COARSE = ("grad_cam", "centre", "random_coarse", "edges_coarse")
 
 
 def matched_controls(name: str) -> tuple[str, str]:
     """The names of the noise and of the edges that are as fine or as coarse as a method's map."""
-    return ("random_7x7", "edges_7x7") if name in COARSE else ("random", "edges")
+    return ("random_coarse", "edges_coarse") if name in COARSE else ("random", "edges")

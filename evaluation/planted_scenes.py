@@ -52,7 +52,7 @@ grad_cam = import_lesson("05_gradcam").grad_cam
 
 
 # %%
-def at_resolution(mask: Tensor, cells: int) -> Tensor:
+def at_resolution(mask: Tensor, cells: int | tuple[int, int]) -> Tensor:
     """A (H, W) mask as a map of cells x cells means, upsampled as Grad-CAM is: the truth as a coarse map draws it."""
     return upsample(F.adaptive_avg_pool2d(mask[None, None].float(), cells)[0], mask.shape)[0]
 
@@ -174,7 +174,7 @@ if __name__ == "__main__":
     assert abs(energy_pointing_game(by_hand, lower_right) - 0.70) < 1e-6, "the example by hand"
     assert pointing_game(by_hand, lower_right, tolerance=0) is True
     names = ("vanilla_gradient", "grad_cam", "guided_backpropagation", "guided_grad_cam", "random", "centre", "edges",
-             "edges_7x7", "uniform")  # fmt: skip
+             "edges_coarse", "uniform")  # fmt: skip
     methods = {name: METHODS[name] for name in names}
     methods |= {f"{name}, untrained": untrained(METHODS[name]) for name in ("grad_cam", "guided_backpropagation")}
     table = localisation(model, scenes, methods)
@@ -184,7 +184,7 @@ if __name__ == "__main__":
     rows = []
     for name in methods:
         energy, hits = (table[(table["method"] == name) & (table["metric"] == metric)] for metric in ("energy", "hit"))
-        coarse = name.startswith("grad_cam") or name.endswith("7x7")
+        coarse = name.startswith("grad_cam") or name.endswith("coarse")
         reachable = estimate(energy["value"].to_numpy() / perfect) if coarse else estimate(energy["value"])
         rows.append([name, estimate(energy["value"]), f"{reachable.mean:.2f}", hit_rate(hits["value"]),
                      int(energy["value"].isna().sum())])  # fmt: skip

@@ -32,7 +32,7 @@ from course.checks import Target, check_counts, one_image, top_class
 from course.figures import map_grid
 from course.lesson import print_table, start
 from course.probes import with_noise
-from evaluation.methods import CELLS, METHODS, reduced
+from evaluation.methods import METHODS, grain, reduced
 from utils import describe_targets, import_lesson, upsample
 
 smoothgrad = import_lesson("03_smoothgrad").smoothgrad
@@ -162,14 +162,15 @@ if __name__ == "__main__":
 # %% [markdown]
 # ## Methods and controls
 #
-# Three sizes of noise. To be fair to the fine maps there is one more row: the same gradient, averaged over 7 x 7 cells
-# and upsampled as Grad-CAM is. If Grad-CAM is steady only because its map is coarse, this one must be as steady.
+# Three sizes of noise. To be fair to the fine maps there is one more row: the same gradient, averaged over Grad-CAM's
+# cells and upsampled as Grad-CAM is. If Grad-CAM is steady only because its map is coarse, this one must be as steady.
 
 
 # %%
 def coarse_gradient(model: nn.Module, images: Tensor, target: Target = None) -> Tensor:
-    """Simonyan's map, averaged over 7 x 7 cells and upsampled as Grad-CAM is."""
-    cells = F.adaptive_avg_pool2d(METHODS["vanilla_gradient"](model, images, target)[:, None], CELLS)[:, 0]
+    """Simonyan's map, averaged over Grad-CAM's cells and upsampled as Grad-CAM is."""
+    fine = METHODS["vanilla_gradient"](model, images, target)
+    cells = F.adaptive_avg_pool2d(fine[:, None], grain(model, images))[:, 0]
     return upsample(cells, images.shape[-2:])
 
 
@@ -188,7 +189,7 @@ def figure_radii(found: dict[str, list[float]], radii: list[float]) -> Figure:
 
 if __name__ == "__main__":
     asked = {name: METHODS[name] for name in ("vanilla_gradient", "gradient_times_input", "guided_backpropagation")}
-    asked |= {"smoothgrad, 8 samples": reduced(smoothgrad, n_samples=8), "gradient, 7 x 7 cells": coarse_gradient,
+    asked |= {"smoothgrad, 8 samples": reduced(smoothgrad, n_samples=8), "gradient, coarse": coarse_gradient,
               "grad_cam": METHODS["grad_cam"], "edges": METHODS["edges"], "centre": METHODS["centre"]}  # fmt: skip
     radii = [0.002, 0.02, 0.2]
     found = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,14 +16,15 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from course.checks import MapFunction, top_class
+from advanced.lrp import lrp
+from course.checks import MapFunction
 from course.files import fingerprint, write
 from course.lesson import Lesson
-from course.pictures import load_image
 from course.probes import correlation, pearson, randomized, roughness, stages
-from course.scenes import Scene, box_masks, boxed_class, found_scenes, load_human_map
-from evaluation.deletion_insertion import area_under_curve, deletion_curve, insertion_curve
-from evaluation.methods import CELLS, CONTROLS, SHARES, untrained
+from course.scenes import Scene
+from evaluation.deletion_insertion import area_under_curve, authors_blur, replacement_curve
+from evaluation.methods import COARSE, CONTROLS, METHODS, grain, reduced, untrained
+from evaluation.methods import SHARES as SHARES_OF_LESSONS
 from evaluation.planted_scenes import (
     at_resolution,
     energy_pointing_game,
@@ -36,85 +37,20 @@ from evaluation.planted_scenes import (
 from evaluation.sanity_checks import is_empty, likeness
 from evaluation.sensitivity import random_squares, random_subsets, removal_drops, sums_inside, unexplained
 from evaluation.steadiness import max_sensitivity
-from utils import channel_reduce, import_lesson, preprocess_image
+from evaluation.study_pictures import Picture, mosaics, photographs, planted
+from utils import channel_reduce, import_lesson
 
 integrated_gradients = import_lesson("04_integrated_gradients").integrated_gradients
-grad_cam = import_lesson("05_gradcam").grad_cam
 
+# LRP is a part of lesson 09, which rests on this folder; only the study, which may use every part, can add it
+METHODS |= {
+    "lrp_composite": reduced(lrp, "sum", rule="composite"),
+    "lrp_conserving": reduced(lrp, "sum", rule="epsilon_plus_conserving"),
+}
+SHARES = (*SHARES_OF_LESSONS, "lrp_composite", "lrp_conserving")
 
-class Group(NamedTuple):
-    """What is scored together: on which kind of picture, on how many (quick, full; None is all), by which methods."""
-
-    score: Callable[[Run, Picture, str], dict[tuple[str, str], float]]
-    kind: str
-    quick: int | None
-    full: int | None
-    who: Callable[[str], bool]
-
-
-@dataclass(frozen=True, eq=False)
-class Picture:
-    """A picture to be scored.
-
-    Attributes:
-        kind: "photo", "scene" (one planted animal), "pair" (two of them) or "mosaic" (four photographs).
-        image: (1, 3, H, W); (4, 3, H, W) for a mosaic.
-        target: the class asked for; a mosaic's are four.
-        masks: (N, H, W) where the place is known: of the scene's animals, or the boxes of the photograph.
-        other: the class of a pair's second animal.
-        human: where people looked, or the boxes in their place, (H, W).
-    """
-
-    name: str
-    kind: str
-    image: Tensor
-    target: int | list[int]
-    masks: Tensor | None = None
-    other: int | None = None
-    human: Tensor | None = None
-
-
-def photographs(
-    model: nn.Module, files: Sequence[Path], target: int | None, device: str | torch.device, human: Path | None = None
-) -> list[Picture]:
-    """The files, explained for their top class or for `target`; with boxes where that is the annotated class.
-
-    `human` is a folder of attention maps, <stem>.png or <stem>.npy. Where it has none, boxes stand in for people.
-    """
-    pictures = []
-    for file in files:
-        image = preprocess_image(load_image(file)).to(device)
-        label = top_class(model, image, target)
-        boxes = box_masks(file.name) if boxed_class(file) == label else None
-        seen = [human / f"{file.stem}{suffix}" for suffix in (".npy", ".png")] if human else []
-        seen = [path for path in seen if path.exists()]
-        looked = load_human_map(seen[0]) if seen else union(boxes).float() if boxes is not None else None
-        pictures.append(Picture(file.name, "photo", image, label, boxes, human=looked))
-    return pictures
-
-
-def planted(model: nn.Module, count: int, animals: int, seed: int, device: str | torch.device) -> list[Picture]:
-    """Scenes with one or two animals that the network finds."""
-    kind, scenes = "scene" if animals == 1 else "pair", found_scenes(
-        model, count, animals=animals, seed=seed, device=device)[0]  # fmt: skip
-    return [
-        Picture(f"{kind}{i:02} {s.name}", kind, s.image, s.classes[0], s.masks, s.classes[1] if animals == 2 else None)
-        for i, s in enumerate(scenes)
-    ]
-
-
-def mosaics(photos: Sequence[Picture]) -> list[Picture]:
-    """Four photographs of four classes each, as one Picture."""
-    chosen, found = [], []
-    for photo in photos:
-        if photo.target not in [other.target for other in chosen]:
-            chosen.append(photo)
-        if len(chosen) == 4:
-            name = "mosaic " + " ".join(Path(other.name).stem for other in chosen)
-            images = torch.cat([other.image for other in chosen])
-            found.append(Picture(name, "mosaic", images, [other.target for other in chosen]))
-            chosen = []
-    return found
+# The best that is possible where the place is known: the animal's mask as a map, as fine and as coarse as maps are
+PERFECT = ("animal", "animal_coarse")
 
 
 # A run
@@ -130,13 +66,14 @@ class Run:
     folder: Path
     seed: int = 0
     quick: bool = False
+    step: int = 3584
     memory: dict = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         network = fingerprint(self.model, *self.model.state_dict().values())
         looked = [picture.human for picture in self.pictures if picture.human is not None]
         seen = fingerprint(*(picture.image for picture in self.pictures), *looked)
-        self.name = f"{network}-{seen}-{self.seed}-{'quick' if self.quick else 'full'}"
+        self.name = f"{network}-{seen}-{self.seed}-{'quick' if self.quick else 'full'}-{self.step}"
 
     def kept(self, key: str, compute: Callable[[], Tensor]) -> Tensor:
         """The tensor of that name: from the folder, or computed and put there."""
@@ -152,8 +89,14 @@ class Run:
 
     def map(self, picture: Picture, method: str) -> Tensor:
         """A method's map of a picture, (H, W)."""
-        function = self.methods[method]
-        return self.kept(f"{picture.name}-{method}", lambda: function(self.model, picture.image, picture.target)[0])
+        if method in PERFECT:
+            cells = grain(self.model, picture.image) if method == "animal_coarse" else picture.image.shape[-2:]
+            return at_resolution(union(picture.masks), cells)
+
+        def compute() -> Tensor:
+            return self.methods[method](self.model, picture.image, picture.target)[0].float().cpu()
+
+        return self.kept(f"{picture.name}-{method}", compute) if picture.kept else compute()
 
     def once(self, key: object, compute: Callable[[], object]) -> object:
         """Computed once and shared by the methods that come one after another; only the last key is remembered."""
@@ -179,23 +122,28 @@ def score_map(run: Run, picture: Picture, method: str) -> dict:
 
 
 def score_curves(run: Run, picture: Picture, method: str) -> dict:
-    """Areas under the deletion and insertion curves in 14 steps; 7 in a quick run. An empty map has no order."""
+    """Areas under four curves: removing and putting back, with the mean colour and with a blur. NaN for an empty map.
+
+    In a scene, whose background is known, two: the animal goes, or comes, and what is put in is what was behind it.
+    """
     map, found = run.map(picture, method), {}
-    for name, curve in (("deletion", deletion_curve), ("insertion", insertion_curve)):
-        compute = partial(curve, run.model, picture.image, map, picture.target, step=7168 if run.quick else 3584)
-        points = run.kept(f"{picture.name}-{method}-{name}", compute)
-        found[name, ""] = math.nan if is_empty(map) else area_under_curve(points)
+    if picture.kind == "scene":
+        grounds = {"true": picture.ground}
+    else:
+        grounds = {"mean": torch.zeros_like(picture.image), "blur": authors_blur(picture.image)}
+    for ground, end in grounds.items():
+        for name, pair in (("deletion", (picture.image, end)), ("insertion", (end, picture.image))):
+            compute = partial(replacement_curve, run.model, *pair, map, picture.target, run.step)
+            points = run.kept(f"{picture.name}-{method}-{name}-{ground}", compute)
+            found[f"{name}_{ground}", ""] = math.nan if is_empty(map) else area_under_curve(points)
     return found
 
 
 def reachable(run: Run, picture: Picture, method: str) -> float:
     """Energy of the mask itself, drawn as coarsely as the method draws: 1 for a method of single pixels."""
-    if method == "grad_cam":
-        cells = grad_cam(run.model, picture.image, picture.target, upsample=False).shape[-1]
-    else:
-        cells = CELLS if method.endswith("7x7") else None
-    mask = union(picture.masks)
-    return energy_pointing_game(at_resolution(mask, cells), mask) if cells else 1.0
+    if method not in (*COARSE, "animal_coarse"):
+        return 1.0
+    return energy_pointing_game(run.map(picture, "animal_coarse"), union(picture.masks))
 
 
 def score_places(run: Run, picture: Picture, method: str) -> dict:
@@ -213,9 +161,10 @@ def score_places(run: Run, picture: Picture, method: str) -> dict:
 
 
 def score_untrained(run: Run, picture: Picture, method: str) -> dict:
-    """Energy of the same method's map for the same network with random weights."""
-    map = untrained(run.methods[method])(run.model, picture.image, picture.target)[0]
-    return {("untrained_energy", ""): energy_pointing_game(map, picture.masks)}
+    """Energy of the same method's map for the same network with random weights, and what training adds to it."""
+    map, mask = untrained(run.methods[method])(run.model, picture.image, picture.target)[0], picture.masks
+    energy, trained = energy_pointing_game(map, mask), energy_pointing_game(run.map(picture, method), mask)
+    return {("untrained_energy", ""): energy, ("learned_energy", ""): trained - energy}
 
 
 def score_pair(run: Run, picture: Picture, method: str) -> dict:
@@ -237,7 +186,7 @@ def score_sensitivity(run: Run, picture: Picture, method: str) -> dict:
     count = max(1, math.ceil(size[0] / 16) * math.ceil(size[1] / 16) // 10)
 
     def removals() -> tuple[Tensor, Tensor]:
-        masks = random_subsets(30 if run.quick else 200, count, size, run.generator(), block=16)
+        masks = random_subsets(30 if run.quick else 300, count, size, run.generator(), block=16)
         return masks, removal_drops(run.model, picture.image, masks, picture.target)
 
     masks, drops = run.once(("sensitivity", picture.name), removals)
@@ -290,43 +239,74 @@ def score_baselines(run: Run, picture: Picture, method: str) -> dict:
     return found
 
 
-def anyone(_method: str) -> bool:
+# What is scored together
+
+
+class Group(NamedTuple):
+    """One question: on how many pictures of each kind (None is all), in a quick run and in full, of which methods."""
+
+    score: Callable[[Run, Picture, str], dict[tuple[str, str], float]]
+    quick: dict[str, int | None]
+    full: dict[str, int | None]
+    methods: Callable[[str], bool]
+
+
+def anyone(method: str) -> bool:
     """Every method and every control."""
+    return method not in PERFECT
+
+
+def or_perfect(_method: str) -> bool:
+    """And the best that is possible."""
     return True
 
 
 def no_control(method: str) -> bool:
     """What asks the network something."""
-    return method not in CONTROLS
+    return method not in (*CONTROLS, *PERFECT)
 
+
+PHOTOS, ONE_PHOTO = {"photo": None}, {"photo": 1}
+MANY = {"photo": None, "scene": 5}                                     # the nineteen photographs, and five scenes
 
 GROUPS = {
-    "map": Group(score_map, "photo", None, None, anyone),
-    "places": Group(score_places, "photo", None, None, anyone),
-    "scenes": Group(score_places, "scene", None, None, anyone),
-    "curves": Group(score_curves, "photo", 2, 10, anyone),
-    "pairs": Group(score_pair, "pair", None, None, anyone),
-    "sensitivity": Group(score_sensitivity, "photo", 1, 10, anyone),
-    "infidelity": Group(score_infidelity, "photo", 1, 10, (*SHARES, "uniform", "random").__contains__),
-    "randomization": Group(score_randomization, "photo", 1, 10, anyone),
-    "untrained": Group(score_untrained, "scene", 1, 6, no_control),
-    "max_sensitivity": Group(score_steadiness, "photo", 1, 10, anyone),
-    "baselines": Group(score_baselines, "photo", 1, 10, "integrated_gradients".__eq__),
-    "grid": Group(score_grid, "mosaic", 1, 1, anyone),
+    "map": Group(score_map, PHOTOS, PHOTOS, anyone),
+    "places": Group(score_places, PHOTOS, PHOTOS, anyone),
+    "scenes": Group(score_places, {"scene": None}, {"scene": None}, or_perfect),
+    "curves": Group(score_curves, ONE_PHOTO, PHOTOS, anyone),
+    "true_background": Group(score_curves, {"scene": 1}, {"scene": 20}, or_perfect),
+    "pairs": Group(score_pair, {"pair": None}, {"pair": None}, anyone),
+    "sensitivity": Group(score_sensitivity, ONE_PHOTO, MANY, anyone),
+    "infidelity": Group(score_infidelity, ONE_PHOTO, MANY, (*SHARES, "uniform", "random").__contains__),
+    "randomization": Group(score_randomization, ONE_PHOTO, MANY, anyone),
+    "untrained": Group(score_untrained, {"scene": 1}, {"scene": 24}, no_control),
+    "max_sensitivity": Group(score_steadiness, ONE_PHOTO, MANY, anyone),
+    "baselines": Group(score_baselines, ONE_PHOTO, MANY, "integrated_gradients".__eq__),
+    "grid": Group(score_grid, {"mosaic": 1}, {"mosaic": None}, anyone),
 }
 
 COLUMNS = ["run", "group", "picture", "method", "metric", "detail", "value"]
 
 
-def tasks(run: Run, groups: Sequence[str]) -> list[tuple[str, Picture, str]]:
-    """All (group, picture, method) that are to be done, group by group."""
-    todo = []
+def counts(run_is_quick: bool, groups: Sequence[str]) -> dict[str, int]:
+    """How many pictures of each made kind some groups need; none of a kind that no group asks for."""
+    made = {"scene": (3, 200), "pair": (1, 50), "mosaic": (1, 50)}     # quick, full
+    asked = [GROUPS[name].quick if run_is_quick else GROUPS[name].full for name in groups]
+    found = {}
+    for kind, numbers in made.items():
+        wanted = [group[kind] for group in asked if kind in group]
+        most = numbers[0 if run_is_quick else 1]
+        found[kind] = max((most if number is None else number for number in wanted), default=0)
+    return found
+
+
+def tasks(run: Run, groups: Sequence[str]) -> Iterator[tuple[str, Picture, str]]:
+    """All (group, picture, method) that are to be done, group by group, picture by picture."""
     for name in groups:
         group = GROUPS[name]
-        some = [picture for picture in run.pictures if picture.kind == group.kind][: group.quick if run.quick else
-                                                                                   group.full]  # fmt: skip
-        todo += [(name, picture, method) for picture in some for method in run.methods if group.who(method)]
-    return todo
+        for kind, count in (group.quick if run.quick else group.full).items():
+            for picture in [one for one in run.pictures if one.kind == kind][:count]:
+                yield from ((name, picture, method) for method in (*run.methods, *PERFECT) if group.methods(method))
 
 
 def read_scores(file: Path) -> pd.DataFrame:
@@ -345,19 +325,28 @@ def write_scores(file: Path, table: pd.DataFrame) -> None:
 
 
 def evaluate(run: Run, groups: Sequence[str]) -> pd.DataFrame:
-    """Do what is not in scores.csv yet; all rows of this run, for its groups and methods."""
+    """Do what is not in scores.csv yet; all rows of this run, for its groups and methods.
+
+    The table is written every ten seconds, and at the end, also when a key stops the run: a kill loses ten seconds.
+    """
     file = run.folder / "scores.csv"
     rows = read_scores(file).values.tolist()
-    done = {tuple(row[:4]) for row in rows}
+    done, written = {tuple(row[:4]) for row in rows}, time.monotonic()
     todo = [task for task in tasks(run, groups) if (run.name, task[0], task[1].name, task[2]) not in done]
-    for group, picture, method in (bar := tqdm(todo, desc="scores", unit="task")):
-        bar.set_postfix_str(f"{group} {method}")
-        found = GROUPS[group].score(run, picture, method) or {("nothing", ""): math.nan}
-        place = (run.name, group, picture.name, method)
-        rows += [[*place, metric, detail, value] for (metric, detail), value in found.items()]
-        write_scores(file, pd.DataFrame(rows, columns=COLUMNS))
-    table = pd.DataFrame(rows, columns=COLUMNS).astype({"value": float})
-    mine = (table["run"] == run.name) & table["group"].isin(groups) & table["method"].isin(list(run.methods))
+    try:
+        for group, picture, method in (bar := tqdm(todo, desc="scores", unit="task", mininterval=1)):
+            bar.set_postfix_str(f"{group} {method}", refresh=False)
+            found = GROUPS[group].score(run, picture, method) or {("nothing", ""): math.nan}
+            place = (run.name, group, picture.name, method)
+            rows += [[*place, metric, detail, value] for (metric, detail), value in found.items()]
+            if time.monotonic() - written > 10:
+                write_scores(file, pd.DataFrame(rows, columns=COLUMNS))
+                written = time.monotonic()
+    finally:
+        table = pd.DataFrame(rows, columns=COLUMNS).astype({"value": float})
+        if todo:
+            write_scores(file, table)
+    mine = table["method"].isin([*run.methods, *PERFECT]) & (table["run"] == run.name) & table["group"].isin(groups)
     return table[mine]
 
 
@@ -372,19 +361,34 @@ def chosen(names: Sequence[str] | None, known: Collection[str], what: str) -> li
     return [name for name in known if names is None or name in names]
 
 
-def prepare(lesson: Lesson, methods: dict[str, MapFunction]) -> Run:
-    """The run of a lesson: its photographs, planted scenes that its network finds, mosaics of the photographs.
+def usable(methods: dict[str, MapFunction], model: nn.Module, image: Tensor) -> dict[str, MapFunction]:
+    """The methods that this network lets work, the controls last; of each other one its own sentence is printed."""
+    good, small = {}, image[..., ::2, ::2]                             # a quarter of the work is enough to be refused
+    for name in sorted(methods, key=CONTROLS.__contains__):
+        try:
+            methods[name](model, small, None)
+            good[name] = methods[name]
+        except ValueError as refusal:
+            print(f"{name} is left out: {refusal}")
+    return good
+
+
+def prepare(lesson: Lesson, groups: Sequence[str]) -> Run:
+    """The run of a lesson: its photographs, and the scenes and mosaics that its groups need.
 
     Raises:
         ValueError: an unknown method, or --human is no folder.
     """
     args = lesson.args
-    methods = {name: methods[name] for name in chosen(args.methods, methods, "method")}
+    names = chosen(args.methods, METHODS, "method")
     if args.human is not None and not args.human.is_dir():
         raise ValueError(f"--human {args.human} is not a folder; it should hold <stem of the photo>.png or .npy")
     files = lesson.files if args.image or not args.quick else lesson.files[:4]
     photos = photographs(lesson.model, files, lesson.target, args.device, args.human)
-    ones, twos = (3, 1) if args.quick else (20, 10)
-    scenes = planted(lesson.model, ones, 1, args.seed, args.device)
-    scenes += planted(lesson.model, twos, 2, args.seed, args.device)
-    return Run(lesson.model, methods, [*photos, *scenes, *mosaics(photos)], args.output_dir, args.seed, args.quick)
+    number = counts(args.quick, groups)
+    scenes = planted(lesson.model, number["scene"], 1, args.seed, args.device)
+    pairs = planted(lesson.model, number["pair"], 2, args.seed, args.device)
+    fours = mosaics(lesson.model, photos, number["mosaic"], args.seed)
+    methods = usable({name: METHODS[name] for name in names}, lesson.model, photos[0].image)
+    return Run(lesson.model, methods, [*photos, *scenes, *pairs, *fours], args.output_dir, args.seed, args.quick,
+               args.step)  # fmt: skip

@@ -41,7 +41,7 @@ def figure_scenes(run: Run, scenes: Sequence[Picture]) -> Figure:
     """Planted scenes: the mask, and each map with its energy and that of the edges."""
     masks = torch.stack([union(scene.masks) for scene in scenes])
     columns, notes = {"the animal": masks.float()}, {}
-    for method in [*known(run), *(method for method in ("edges", "edges_7x7") if method in run.methods)]:
+    for method in [*known(run), *(method for method in ("edges", "edges_coarse") if method in run.methods)]:
         maps = torch.stack([run.map(scene, method) for scene in scenes])
         energies = [energy_pointing_game(*pair) for pair in zip(maps, masks, strict=True)]
         columns[two_lines(method)] = maps
@@ -64,12 +64,13 @@ def figure_curves(run: Run, table: pd.DataFrame) -> Figure:
     methods, shown = known(run), table[table["group"] == "curves"]
     figure, axes = plt.subplots(2, len(methods), figsize=(1.9 * len(methods) + 0.8, 4.6), sharex=True, sharey=True,
                                 squeeze=False, layout="constrained")  # fmt: skip
-    for line, name in zip(axes, ("deletion", "insertion"), strict=True):
+    for line, (name, ground) in zip(axes, (("deletion", "mean"), ("insertion", "blur")), strict=True):
         for axis, method in zip(line, methods, strict=True):
             for which, color, style in ((matched_controls(method)[0], "black", "--"), (method, "tab:blue", "-")):
-                pictures = shown[(shown["method"] == which) & (shown["metric"] == name)]["picture"]
+                pictures = shown[(shown["method"] == which) & (shown["metric"] == f"{name}_{ground}")]["picture"]
                 if len(pictures):
-                    band(axis, np.stack([run.found(f"{picture}-{which}-{name}") for picture in pictures]), color, style)
+                    some = [run.found(f"{picture}-{which}-{name}-{ground}") for picture in pictures]
+                    band(axis, np.stack(some), color, style)
             axis.set_ylim(0, 1)
         line[0].set_ylabel(f"{name}: p of the class")
     for axis, method in zip(axes[0], methods, strict=True):

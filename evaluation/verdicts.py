@@ -17,7 +17,8 @@ from evaluation.methods import CONTROLS, matched_controls
 class Metric(NamedTuple):
     """A column of the tables: what it is called, whether higher (1) or lower (-1) is better, and its control.
 
-    The control is a method's name; "noise" and "edges" stand for those as fine or as coarse as the method's map.
+    The control is a method's name; "noise" and "edges" stand for those as fine or as coarse as the method's map, "zero"
+    for a metric that is a difference already.
     """
 
     title: str
@@ -26,14 +27,19 @@ class Metric(NamedTuple):
 
 
 METRICS = {
-    "insertion": Metric("insertion\nAUC", 1, "noise"),
-    "deletion": Metric("deletion\nAUC", -1, "noise"),
+    "deletion_mean": Metric("deletion,\nmean colour", -1, "noise"),
+    "deletion_blur": Metric("deletion,\nblur", -1, "noise"),
+    "deletion_true": Metric("deletion, true\nbackground", -1, "noise"),
+    "insertion_mean": Metric("insertion,\nmean colour", 1, "noise"),
+    "insertion_blur": Metric("insertion,\nblur", 1, "noise"),
+    "insertion_true": Metric("insertion, true\nbackground", 1, "noise"),
     "sensitivity_n": Metric("sensitivity-n\n16 x 16 blocks", 1, "noise"),
     "unexplained": Metric("unexplained\nby shares", -1, "uniform"),
     "energy": Metric("energy,\nscenes", 1, "edges"),
     "reachable": Metric("energy, of\nreachable", 1),
     "hit": Metric("hits,\nscenes", 1, "edges"),
     "untrained_energy": Metric("energy,\nuntrained", 1),
+    "learned_energy": Metric("energy, trained\nminus untrained", 1, "zero"),
     "right_of_two": Metric("right one\nof two", 1, "uniform"),
     "grid": Metric("mosaic", 1, "uniform"),
     "box_energy": Metric("energy,\nboxes", 1, "centre"),
@@ -63,6 +69,13 @@ def control_of(metric: str, method: str) -> str:
     return matched_controls(method)[("noise", "edges").index(control)] if control in ("noise", "edges") else control
 
 
+def compared(table: pd.DataFrame, metric: str, method: str, control: str) -> pd.Series:
+    """Method minus control on each picture."""
+    if control == "zero":
+        return values_of(table, metric, method).dropna()
+    return paired_difference(table, metric, method, control)
+
+
 def statement(differences: pd.Series, total: int, side: str = "above") -> dict:
     """What judge() needs to know of paired differences; `total` pictures were measured, some perhaps empty."""
     found = estimate(differences)
@@ -75,8 +88,8 @@ def against_controls(table: pd.DataFrame, methods: Sequence[str]) -> pd.DataFram
     for metric, (_, better, control) in METRICS.items():
         for method in (name for name in methods if control and name not in CONTROLS):
             other, total = control_of(metric, method), len(values_of(table, metric, method))
-            if total and len(values_of(table, metric, other)):
-                difference = better * paired_difference(table, metric, method, other)
+            if total and (other == "zero" or len(values_of(table, metric, other))):
+                difference = better * compared(table, metric, method, other)
                 rows.append({"metric": metric, "method": method, "control": other} | statement(difference, total))
     return judge(pd.DataFrame(rows)) if rows else pd.DataFrame()
 
@@ -94,37 +107,50 @@ class Claim(NamedTuple):
 GRADIENT, PRODUCT, SMOOTH, INTEGRATED = ("vanilla_gradient", "gradient_times_input", "smoothgrad",
                                          "integrated_gradients")  # fmt: skip
 CAM, GUIDED, GUIDED_CAM = "grad_cam", "guided_backpropagation", "guided_grad_cam"
+LRP, LRP_PLUS = "lrp_composite", "lrp_conserving"
 
 CLAIMS = (
     Claim("noise: SmoothGrad has less than the gradient", "roughness", SMOOTH, GRADIENT, "below"),
     Claim("noise: gradient x input, more than SmoothGrad", "roughness", PRODUCT, SMOOTH, "above"),
     Claim("steady: SmoothGrad more than the gradient", "max_sensitivity", SMOOTH, GRADIENT, "below"),
-    Claim("deletion: IG better than noise", "deletion", INTEGRATED, "random", "below"),
-    Claim("deletion: IG better than gradient x input", "deletion", INTEGRATED, PRODUCT, "below"),
-    Claim("insertion: Grad-CAM better than coarse noise", "insertion", CAM, "random_7x7", "above"),
-    Claim("insertion: Grad-CAM better than the centre", "insertion", CAM, "centre", "above"),
+    Claim("deletion: IG better than noise", "deletion_mean", INTEGRATED, "random", "below"),
+    Claim("deletion: IG better than gradient x input", "deletion_mean", INTEGRATED, PRODUCT, "below"),
+    Claim("insertion: Grad-CAM better than coarse noise", "insertion_blur", CAM, "random_coarse", "above"),
+    Claim("insertion: Grad-CAM better than the centre", "insertion_blur", CAM, "centre", "above"),
+    Claim("true background: Grad-CAM beats coarse noise", "deletion_true", CAM, "random_coarse", "below"),
+    Claim("true background: the gradient beats edges", "deletion_true", GRADIENT, "edges", "below"),
     Claim("losses: IG's shares say more than areas", "unexplained", INTEGRATED, "uniform", "below"),
-    Claim("losses: Grad-CAM says more than noise", "sensitivity_n", CAM, "random_7x7", "above"),
+    Claim("losses: LRP's shares say more than areas", "unexplained", LRP, "uniform", "below"),
+    Claim("losses: Grad-CAM says more than noise", "sensitivity_n", CAM, "random_coarse", "above"),
     Claim("animals: the gradient beats the edges", "energy", GRADIENT, "edges", "above"),
     Claim("animals: Grad-CAM beats the gradient", "energy", CAM, GRADIENT, "above"),
     Claim("animals: Grad-CAM beats guided backprop.", "energy", CAM, GUIDED, "above"),
     Claim("animals: Grad-CAM hits more than the gradient", "hit", CAM, GRADIENT, "above"),
+    Claim("animals: LRP beats gradient x input", "energy", LRP, PRODUCT, "above"),
     Claim("class: guided backprop. less than Grad-CAM", "right_of_two", GUIDED, CAM, "below"),
     Claim("class: guided backprop. more than not at all", "right_of_two", GUIDED, "uniform", "above"),
     Claim("class: guided Grad-CAM more than guided b.", "right_of_two", GUIDED_CAM, GUIDED, "above"),
+    Claim("class: LRP z+ less than LRP composite", "right_of_two", LRP_PLUS, LRP, "below"),
     Claim("top random: guided b. stays, Grad-CAM less", "top_likeness", GUIDED, CAM, "above"),
     Claim("top random: guided b. stays, gradient less", "top_likeness", GUIDED, GRADIENT, "above"),
+    Claim("top random: LRP z+ stays, gradient less", "top_likeness", LRP_PLUS, GRADIENT, "above"),
     Claim("boxes: Grad-CAM agrees more than the centre", "human", CAM, "centre", "above"),
 )
 
+# Two curves that should put methods in the same order
+ORDERS = {
+    "insertion and deletion order methods alike": ("insertion_blur", "deletion_mean"),
+    "they do so with the mean colour in both": ("insertion_mean", "deletion_mean"),
+}
 
-def orders_agree(table: pd.DataFrame) -> pd.Series:
-    """Per picture, Spearman's correlation of the methods' order by insertion with that by deletion."""
-    rows = table[table["metric"].isin(["insertion", "deletion"]) & ~table["method"].isin(CONTROLS)]
+
+def orders_agree(table: pd.DataFrame, higher: str = "insertion_blur", lower: str = "deletion_mean") -> pd.Series:
+    """Per picture, Spearman's correlation of the methods' orders by two metrics: higher is better, lower is better."""
+    rows = table[table["metric"].isin([higher, lower]) & ~table["method"].isin(CONTROLS)]
     wide = rows.pivot_table(index=["picture", "metric"], columns="method", values="value").dropna()
-    if wide.shape[1] < 3 or set(wide.index.get_level_values("metric")) != {"insertion", "deletion"}:
+    if wide.shape[1] < 3 or set(wide.index.get_level_values("metric")) != {higher, lower}:
         return pd.Series(dtype=float)
-    insertion, deletion = wide.xs("insertion", level="metric"), wide.xs("deletion", level="metric")
+    insertion, deletion = wide.xs(higher, level="metric"), wide.xs(lower, level="metric")
     both = insertion.index.intersection(deletion.index)
     return pd.Series([spearmanr(insertion.loc[i], -deletion.loc[i]).statistic for i in both], index=both, dtype=float)
 
@@ -144,19 +170,19 @@ def claims(table: pd.DataFrame) -> pd.DataFrame:
         number = "r with another baseline minus r with half the steps"
         rows.append({"claim": "baselines: they change IG, steps do less", "number": number}
                     | statement(baselines, len(baselines), "below"))  # fmt: skip
-    agreement = orders_agree(table)
-    if len(agreement):
-        number = "rank correlation of the two orders, per photograph"
-        rows.append({"claim": "insertion and deletion order methods alike", "number": number}
-                    | statement(agreement, len(agreement), "above"))  # fmt: skip
+    for text, metrics in ORDERS.items():
+        agreement = orders_agree(table, *metrics)
+        if len(agreement):
+            number = f"rank correlation of the orders by {' and '.join(metrics)}"
+            rows.append({"claim": text, "number": number} | statement(agreement, len(agreement), "above"))
     return judge(pd.DataFrame(rows)) if rows else pd.DataFrame()
 
 
 # Question, metric that answers it, caution
 QUESTIONS = (
-    ("Which pixels keep the answer up when they come back?", "insertion",
+    ("Which pixels keep the answer up when they come back?", "insertion_blur",
      "A blurred picture with some sharp pixels is none that the network knows."),
-    ("Which pixels bring the answer down when they go?", "deletion",
+    ("Which pixels bring the answer down when they go?", "deletion_mean",
      "Scattered grey pixels are as foreign to the network as any."),
     ("What would removing a tenth of the picture cost?", "sensitivity_n",
      "Only maps of shares promise a loss; for the others a correlation is a gift."),

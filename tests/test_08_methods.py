@@ -50,7 +50,7 @@ def test_methods_and_controls_by_name():
     assert set(COARSE) <= set(METHODS)
     for name in METHODS:
         assert set(matched_controls(name)) <= set(CONTROLS)
-    assert matched_controls("grad_cam") == ("random_7x7", "edges_7x7")
+    assert matched_controls("grad_cam") == ("random_coarse", "edges_coarse")
     assert matched_controls("smoothgrad") == ("random", "edges")
 
 

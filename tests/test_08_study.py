@@ -68,9 +68,9 @@ def test_controls_are_known_and_as_fine_as_the_method():
     for metric, (_, better, control) in METRICS.items():
         assert better in (-1, 1)
         assert control in ("", "noise", "edges", *CONTROLS), metric
-    assert control_of("insertion", "grad_cam") == "random_7x7"
+    assert control_of("insertion", "grad_cam") == "random_coarse"
     assert control_of("insertion", "vanilla_gradient") == "random"
-    assert control_of("energy", "grad_cam") == "edges_7x7"
+    assert control_of("energy", "grad_cam") == "edges_coarse"
     assert control_of("energy", "guided_grad_cam") == "edges"
     assert control_of("human", "grad_cam") == "centre"
 
@@ -107,7 +107,7 @@ def test_a_control_that_was_not_run_is_no_control():
 
 def test_empty_maps_are_counted():
     values = [0.5, math.nan, 0.7, *np.linspace(0.4, 0.8, 10)]
-    table = tidy(energy={"grad_cam": values, "edges_7x7": [0.1] * 13})
+    table = tidy(energy={"grad_cam": values, "edges_coarse": [0.1] * 13})
     (row,) = against_controls(table, ["grad_cam"]).itertuples()
     assert (row.n, row.empty) == (12, 1)
     assert values_of(table, "energy", "grad_cam").isna().sum() == 1
@@ -264,7 +264,7 @@ def test_photographs_get_boxes_for_the_annotated_class_only(squeezenet):
 
 
 TWO = ("--image", "dog.jpg", "--image", "koala.jpg")
-SOME = "grad_cam,vanilla_gradient,random,random_7x7,edges,edges_7x7,centre,uniform"
+SOME = "grad_cam,vanilla_gradient,random,random_coarse,edges,edges_coarse,centre,uniform"
 
 
 def run(*options: object) -> int:
