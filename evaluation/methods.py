@@ -1,6 +1,5 @@
-"""Every method as a function (model, images, target) -> (B, H, W) map, and controls that know nothing of the network.
-
-To add one of your own: METHODS["mine"] = my_function. If its values are shares, add its name to SHARES.
+"""The methods of lessons 01 to 07 as functions (model, images, target) -> (B, H, W) map, and controls that know nothing
+of the network. Lesson 08's METHODS has LRP as well.
 """
 
 from __future__ import annotations

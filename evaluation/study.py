@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -23,7 +24,8 @@ from course.lesson import Lesson
 from course.probes import correlation, pearson, randomized, roughness, stages
 from course.scenes import Scene
 from evaluation.deletion_insertion import area_under_curve, authors_blur, replacement_curve
-from evaluation.methods import COARSE, CONTROLS, METHODS, grain, reduced, untrained
+from evaluation.methods import COARSE, CONTROLS, grain, reduced, untrained
+from evaluation.methods import METHODS as METHODS_OF_LESSONS
 from evaluation.methods import SHARES as SHARES_OF_LESSONS
 from evaluation.planted_scenes import (
     at_resolution,
@@ -42,10 +44,12 @@ from utils import channel_reduce, import_lesson
 
 integrated_gradients = import_lesson("04_integrated_gradients").integrated_gradients
 
-# LRP is a part of lesson 09, which rests on this folder; only the study, which may use every part, can add it
-METHODS |= {
+# LRP is a part of lesson 09, which rests on this folder; the study, which may use every part, adds it
+METHODS: dict[str, MapFunction] = {
+    **{name: method for name, method in METHODS_OF_LESSONS.items() if name not in CONTROLS},
     "lrp_composite": reduced(lrp, "sum", rule="composite"),
     "lrp_conserving": reduced(lrp, "sum", rule="epsilon_plus_conserving"),
+    **{name: METHODS_OF_LESSONS[name] for name in CONTROLS},
 }
 SHARES = (*SHARES_OF_LESSONS, "lrp_composite", "lrp_conserving")
 
@@ -313,39 +317,36 @@ def read_scores(file: Path) -> pd.DataFrame:
     """The table in a scores.csv, of any run; empty if there is no file. ValueError if it is another kind of table."""
     if not file.exists():
         return pd.DataFrame(columns=COLUMNS).astype({"value": float})
-    table = pd.read_csv(file, dtype=dict.fromkeys(COLUMNS[:-1], str), keep_default_na=False, na_values={"value": [""]})
+    text = file.read_text(encoding="utf-8")
+    table = pd.read_csv(io.StringIO(text[: text.rfind("\n") + 1] or "no table"), dtype=dict.fromkeys(COLUMNS[:-1], str),
+                        keep_default_na=False, na_values={"value": [""]})  # fmt: skip
     if list(table.columns) != COLUMNS:
         raise ValueError(f"{file} is not this lesson's scores.csv; move it away or choose another --output-dir")
     return table
 
 
-def write_scores(file: Path, table: pd.DataFrame) -> None:
-    """The whole table under a temporary name, then renamed: a kill at any moment leaves the old file or the new one."""
-    write(file, lambda stream: stream.write(table.to_csv(index=False, lineterminator="\n").encode()))
+def append_scores(file: Path, rows: pd.DataFrame) -> None:
+    """Add rows in one write, which a kill does not cut; read_scores forgets a last line that a power cut left half."""
+    new = not file.exists()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a", encoding="utf-8", newline="") as stream:
+        stream.write(rows.to_csv(index=False, header=new, lineterminator="\n"))
 
 
 def evaluate(run: Run, groups: Sequence[str]) -> pd.DataFrame:
-    """Do what is not in scores.csv yet; all rows of this run, for its groups and methods.
-
-    The table is written every ten seconds, and at the end, also when a key stops the run: a kill loses ten seconds.
-    """
+    """Do what is not in scores.csv yet; all rows of this run, for its groups and methods."""
     file = run.folder / "scores.csv"
-    rows = read_scores(file).values.tolist()
-    done, written = {tuple(row[:4]) for row in rows}, time.monotonic()
+    table = read_scores(file)
+    done, fresh = set(table[COLUMNS[:4]].itertuples(index=False, name=None)), []
     todo = [task for task in tasks(run, groups) if (run.name, task[0], task[1].name, task[2]) not in done]
-    try:
-        for group, picture, method in (bar := tqdm(todo, desc="scores", unit="task", mininterval=1)):
-            bar.set_postfix_str(f"{group} {method}", refresh=False)
-            found = GROUPS[group].score(run, picture, method) or {("nothing", ""): math.nan}
-            place = (run.name, group, picture.name, method)
-            rows += [[*place, metric, detail, value] for (metric, detail), value in found.items()]
-            if time.monotonic() - written > 10:
-                write_scores(file, pd.DataFrame(rows, columns=COLUMNS))
-                written = time.monotonic()
-    finally:
-        table = pd.DataFrame(rows, columns=COLUMNS).astype({"value": float})
-        if todo:
-            write_scores(file, table)
+    for group, picture, method in (bar := tqdm(todo, desc="scores", unit="task", mininterval=1)):
+        bar.set_postfix_str(f"{group} {method}", refresh=False)
+        found = GROUPS[group].score(run, picture, method) or {("nothing", ""): math.nan}
+        place = (run.name, group, picture.name, method)
+        rows = [[*place, metric, detail, value] for (metric, detail), value in found.items()]
+        fresh.append(pd.DataFrame(rows, columns=COLUMNS).astype({"value": float}))
+        append_scores(file, fresh[-1])
+    table = pd.concat([table, *fresh], ignore_index=True).astype(dict.fromkeys(COLUMNS[:-1], str))
     mine = table["method"].isin([*run.methods, *PERFECT]) & (table["run"] == run.name) & table["group"].isin(groups)
     return table[mine]
 

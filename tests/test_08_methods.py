@@ -5,14 +5,17 @@ import weakref
 
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import PixelFunction, TinyConvNet, unchanged
 from torch import Tensor, nn
 
+from course.probes import randomized
 from evaluation import methods
 from evaluation.methods import COARSE, CONTROLS, METHODS, SHARES, matched_controls, reduced, untrained
 from utils import import_lesson, upsample
 
 vanilla_gradient = import_lesson("01_vanilla_gradient_saliency").vanilla_gradient
+grad_cam = import_lesson("05_gradcam").grad_cam
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -75,8 +78,10 @@ def test_shares_add_up_to_the_score(net):
 def test_controls_know_nothing_of_the_network(net):
     images = torch.randn(2, 3, 30, 40, generator=seeded())
     other = PixelFunction(lambda x: x.mean(dim=(2, 3)))
-    for name in CONTROLS:
-        assert torch.equal(METHODS[name](net, images, 0), METHODS[name](other, images, 2))
+    for name in CONTROLS:                                              # of the network only its grain, if it is coarse
+        assert torch.equal(METHODS[name](net, images, 0), METHODS[name](randomized(net), images, 2))
+        if not name.endswith("coarse"):
+            assert torch.equal(METHODS[name](net, images, 0), METHODS[name](other, images, 2))
     random, centre = methods.random_map(net, images), methods.centre_map(net, images)
     assert not torch.equal(random[0], random[1])
     assert random.mean().item() == pytest.approx(0.5, abs=0.03)
@@ -89,17 +94,33 @@ def test_controls_know_nothing_of_the_network(net):
 
 
 def test_coarse_controls_are_as_coarse_as_grad_cam(net):
-    """49 numbers, spread over the picture by the same upsampling."""
-    images = torch.randn(2, 3, 70, 140, generator=seeded())
-    edges = methods.edge_map(net, images)
-    cells = torch.stack([edges[:, 10 * i : 10 * i + 10, 20 * j : 20 * j + 20].mean(dim=(1, 2))
-                         for i in range(7) for j in range(7)], dim=1).reshape(2, 7, 7)  # fmt: skip
-    torch.testing.assert_close(methods.coarse_edge_map(net, images), upsample(cells, (70, 140)))
+    """As many numbers as the network's last map has cells, spread over the picture by the same upsampling."""
+    images = torch.randn(2, 3, 71, 141, generator=seeded())
+    rows, columns = grad_cam(net, images, upsample=False).shape[1:]
+    assert methods.grain(net, images) == (rows, columns) == (35, 70)
+    cells = F.adaptive_avg_pool2d(methods.edge_map(net, images), (rows, columns))
+    torch.testing.assert_close(methods.coarse_edge_map(net, images), upsample(cells, (71, 141)))
     noise = methods.coarse_random_map(net, images)
     assert not torch.equal(noise[0], noise[1])
-    assert torch.linalg.matrix_rank(noise[0]) == 7
+    assert torch.linalg.matrix_rank(noise[0]) == 35
     assert 0 <= noise.min() < 0.1
     assert 0.9 < noise.max() <= 1
+
+
+def test_edges_of_a_network_without_a_map_are_averaged_over_seven_by_seven_cells():
+    """By hand, in a picture whose sides 7 divides."""
+    blind = PixelFunction(lambda x: x.mean(dim=(2, 3)))
+    images = torch.randn(2, 3, 70, 140, generator=seeded())
+    edges = methods.edge_map(blind, images)
+    cells = torch.stack([edges[:, 10 * i : 10 * i + 10, 20 * j : 20 * j + 20].mean(dim=(1, 2))
+                         for i in range(7) for j in range(7)], dim=1).reshape(2, 7, 7)  # fmt: skip
+    assert methods.grain(blind, images) == (7, 7)
+    torch.testing.assert_close(methods.coarse_edge_map(blind, images), upsample(cells, (70, 140)))
+
+
+@pytest.mark.parametrize(("fixture", "cells"), [("squeezenet", (13, 13)), ("resnet", (7, 7))])
+def test_the_grain_of_the_embedded_networks(fixture, cells, request):
+    assert methods.grain(request.getfixturevalue(fixture), torch.zeros(1, 3, 224, 224)) == cells
 
 
 def test_untrained_asks_a_copy_with_random_weights_the_same_question(net):

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +19,13 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from course import parts
-from evaluation import study
+from evaluation import methods, study, study_pictures
 from evaluation.deletion_insertion import area_under_curve
 from evaluation.is_it_chance import estimate, hit_rate
-from evaluation.methods import CONTROLS, METHODS, centre_map, uniform_map
+from evaluation.methods import CONTROLS, centre_map, uniform_map
 from evaluation.planted_scenes import energy_pointing_game
-from evaluation.study import GROUPS, Picture, Run, evaluate, mosaics, photographs, read_scores, tasks
+from evaluation.study import GROUPS, METHODS, PERFECT, SHARES, Run, counts, evaluate, read_scores, tasks, usable
+from evaluation.study_pictures import Picture, mosaics, photographs
 from evaluation.verdicts import (
     CLAIMS,
     METRICS,
@@ -67,9 +69,9 @@ def tidy(**values: dict[str, list[float]]) -> pd.DataFrame:
 def test_controls_are_known_and_as_fine_as_the_method():
     for metric, (_, better, control) in METRICS.items():
         assert better in (-1, 1)
-        assert control in ("", "noise", "edges", *CONTROLS), metric
-    assert control_of("insertion", "grad_cam") == "random_coarse"
-    assert control_of("insertion", "vanilla_gradient") == "random"
+        assert control in ("", "noise", "edges", "zero", *CONTROLS), metric
+    assert control_of("insertion_blur", "grad_cam") == "random_coarse"
+    assert control_of("insertion_blur", "vanilla_gradient") == "random"
     assert control_of("energy", "grad_cam") == "edges_coarse"
     assert control_of("energy", "guided_grad_cam") == "edges"
     assert control_of("human", "grad_cam") == "centre"
@@ -87,12 +89,12 @@ def test_claims_are_about_known_maps_and_metrics():
 def test_better_is_positive_whichever_way_the_metric_runs():
     """Deletion is better when lower, insertion when higher; both methods beat their noise by 0.1 on each picture."""
     base = np.linspace(0.2, 0.8, 12)
-    table = tidy(deletion={"vanilla_gradient": base - 0.1, "random": base},
-                 insertion={"vanilla_gradient": base - 0.1, "random": base})  # fmt: skip
+    table = tidy(deletion_mean={"vanilla_gradient": base - 0.1, "random": base},
+                 insertion_blur={"vanilla_gradient": base - 0.1, "random": base})  # fmt: skip
     judged = against_controls(table, ["vanilla_gradient", "random"]).set_index("metric")
-    assert judged.loc["deletion", "mean"] == pytest.approx(0.1)
-    assert judged.loc["insertion", "mean"] == pytest.approx(-0.1)
-    assert list(judged["verdict"]) == ["does not hold", "holds"]       # insertion comes first in METRICS
+    assert judged.loc["deletion_mean", "mean"] == pytest.approx(0.1)
+    assert judged.loc["insertion_blur", "mean"] == pytest.approx(-0.1)
+    assert list(judged["verdict"]) == ["holds", "does not hold"]       # deletion comes first in METRICS
     assert (judged["n"] == 12).all()
     words = "\n".join(guidelines(judged.reset_index()))
     assert "Better than the control: vanilla_gradient (+0.10 against random)" in words
@@ -100,7 +102,7 @@ def test_better_is_positive_whichever_way_the_metric_runs():
 
 
 def test_a_control_that_was_not_run_is_no_control():
-    table = tidy(insertion={"vanilla_gradient": [0.5] * 12})
+    table = tidy(insertion_blur={"vanilla_gradient": [0.5] * 12})
     assert len(against_controls(table, ["vanilla_gradient"])) == 0
     assert guidelines(against_controls(table, ["vanilla_gradient"])) == []
 
@@ -141,13 +143,13 @@ def test_the_baselines_claim_compares_with_half_the_steps():
 
 def test_orders_agree_by_hand():
     """Insertion and deletion in the same order on picture 0 (1), in the opposite one on picture 1 (-1)."""
-    table = tidy(insertion={"a": [0.9, 0.9], "b": [0.5, 0.5], "c": [0.1, 0.1], "random": [0.0, 1.0]},
-                 deletion={"a": [0.1, 0.9], "b": [0.5, 0.5], "c": [0.9, 0.1], "random": [0.0, 1.0]})  # fmt: skip
+    table = tidy(insertion_blur={"a": [0.9, 0.9], "b": [0.5, 0.5], "c": [0.1, 0.1], "random": [0.0, 1.0]},
+                 deletion_mean={"a": [0.1, 0.9], "b": [0.5, 0.5], "c": [0.9, 0.1], "random": [0.0, 1.0]})  # fmt: skip
     assert orders_agree(table).tolist() == pytest.approx([1, -1])
-    mixed = tidy(insertion={"a": [0.3], "b": [0.5], "c": [0.1], "d": [0.2]},
-                 deletion={"a": [0.3], "b": [0.5], "c": [0.2], "d": [0.6]})  # fmt: skip
+    mixed = tidy(insertion_blur={"a": [0.3], "b": [0.5], "c": [0.1], "d": [0.2]},
+                 deletion_mean={"a": [0.3], "b": [0.5], "c": [0.2], "d": [0.6]})  # fmt: skip
     assert orders_agree(mixed).iloc[0] == pytest.approx(spearmanr([3, 5, 1, 2], [-3, -5, -2, -6]).statistic)
-    assert len(orders_agree(tidy(insertion={"a": [1.0]}))) == 0
+    assert len(orders_agree(tidy(insertion_blur={"a": [1.0]}))) == 0
 
 
 # A run in small
@@ -178,13 +180,14 @@ def value(table: pd.DataFrame, name: str, method: str, metric: str) -> float:
 def test_scores_of_a_small_run(small, tmp_path):
     table = evaluate(small, ["map", "places", "scenes", "curves", "sensitivity"])
     assert value(table, "one", "share", "sensitivity_n") == pytest.approx(1, abs=1e-3)
-    assert math.isnan(value(table, "one", "never", "insertion"))
+    assert math.isnan(value(table, "one", "never", "insertion_blur"))
     assert math.isnan(value(table, "scene00 hen", "never", "energy"))
     assert value(table, "scene00 hen", "uniform", "energy") == pytest.approx(240 / (32 * 48))
     assert value(table, "scene00 hen", "share", "energy") == value(table, "scene00 hen", "share", "reachable")
     assert value(table, "one", "uniform", "box_energy") == pytest.approx(240 / (32 * 48))
-    curve = np.load(tmp_path / "kept" / small.name / "one-share-deletion.npy")
-    assert value(table, "one", "share", "deletion") == pytest.approx(area_under_curve(curve))
+    for metric in ("deletion_mean", "insertion_blur"):
+        curve = np.load(tmp_path / "kept" / small.name / f"one-share-{metric.replace('_', '-')}.npy")
+        assert value(table, "one", "share", metric) == pytest.approx(area_under_curve(curve))
     again = read_scores(tmp_path / "scores.csv")
     pd.testing.assert_frame_equal(again, table.reset_index(drop=True))
 
@@ -227,17 +230,25 @@ def test_a_map_that_random_weights_leave_empty_shares_nothing(tmp_path, tiny):
     assert stays["likeness_empty", ""] == 0
 
 
-def test_mosaics_are_of_four_classes():
+def test_mosaics_are_of_four_classes_that_the_network_finds(monkeypatch):
     photos = [picture(f"p{i}", i, target=target) for i, target in enumerate((0, 0, 1, 2, 3, 4, 5, 6))]
-    (mosaic,) = mosaics(photos[:6])
-    assert mosaic.target == [0, 1, 2, 3]
-    assert mosaic.image.shape == (4, 3, 32, 48)
-    assert len(mosaics(photos)) == 1                                   # the second four would need one more
+    seen = []
+    monkeypatch.setattr(study_pictures, "finds", lambda model, image, classes: seen.append(classes) or 6 not in classes)
+    found = mosaics(None, photos, 5, seed=0)
+    assert len(found) == len({one.name for one in found}) == 5
+    for one in found:
+        assert one.image.shape == (4, 3, 32, 48)
+        assert len(set(one.target)) == 4
+        assert 6 not in one.target
+    assert any(6 in classes for classes in seen)
+    assert [one.name for one in mosaics(None, photos, 5, seed=0)] == [one.name for one in found]
+    assert mosaics(None, photos[:4], 5, seed=0) == []                  # three classes make no mosaic
+    assert len(mosaics(None, photos[1:5], 5, seed=0, tries=30)) <= 24  # one set of four, in 24 orders
 
 
 def test_tasks_are_limited_and_asked_of_the_right_methods(small):
     names = ["vanilla_gradient", "integrated_gradients", "random", "uniform"]
-    many = [picture(f"p{i}", i) for i in range(12)] + [picture(f"s{i}", i, "scene") for i in range(12)]
+    many = [picture(f"p{i}", i) for i in range(12)] + [picture(f"s{i}", i, "scene") for i in range(30)]
     run = Run(small.model, dict.fromkeys(names), many, small.folder)
     todo = pd.DataFrame([(group, one.kind, method) for group, one, method in tasks(run, list(GROUPS))],
                         columns=["group", "kind", "method"])  # fmt: skip
@@ -245,9 +256,61 @@ def test_tasks_are_limited_and_asked_of_the_right_methods(small):
     assert set(todo[todo.group == "untrained"].method) == {"vanilla_gradient", "integrated_gradients"}
     assert set(todo[todo.group == "baselines"].method) == {"integrated_gradients"}
     assert (todo[todo.group == "scenes"].kind == "scene").all()
-    assert len(todo[todo.group == "curves"]) == 40
+    assert set(todo[todo.group == "scenes"].method) == {*names, *PERFECT}
+    assert len(todo[todo.group == "curves"]) == 12 * 4
+    assert len(todo[todo.group == "true_background"]) == 20 * 6
+    assert todo[todo.group == "sensitivity"].kind.value_counts().to_dict() == {"photo": 12 * 4, "scene": 5 * 4}
     run.quick = True
-    assert len([task for task in tasks(run, ["curves"])]) == 8
+    assert len(list(tasks(run, ["curves"]))) == 4
+
+
+def test_only_pictures_that_are_needed_are_made():
+    assert counts(True, ["map", "places", "curves"]) == {"scene": 0, "pair": 0, "mosaic": 0}
+    assert counts(True, ["scenes", "grid"]) == {"scene": 3, "pair": 0, "mosaic": 1}
+    assert counts(False, ["true_background"]) == {"scene": 20, "pair": 0, "mosaic": 0}
+    assert counts(False, ["true_background", "untrained"])["scene"] == 24
+    assert counts(False, list(GROUPS)) == {"scene": 200, "pair": 50, "mosaic": 50}
+
+
+def test_a_method_that_refuses_the_network_is_left_out_and_says_why(capsys):
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Tanh(), torch.nn.AdaptiveAvgPool2d(1),
+                              torch.nn.Flatten(), torch.nn.Linear(4, 2)).eval()  # fmt: skip
+    names = ("uniform", "vanilla_gradient", "guided_backpropagation")
+    good = usable({name: METHODS[name] for name in names}, net, torch.randn(1, 3, 32, 32))
+    assert list(good) == ["vanilla_gradient", "uniform"]               # controls last
+    assert re.fullmatch(r"guided_backpropagation is left out: .*Tanh.*\n", capsys.readouterr().out)
+
+
+def test_the_studys_methods_are_the_lessons_and_lrp(small):
+    assert set(METHODS) - set(methods.METHODS) == {"lrp_composite", "lrp_conserving"} == set(SHARES) - set(methods.SHARES)
+    assert tuple(METHODS)[-len(CONTROLS):] == CONTROLS
+
+
+def test_the_perfect_map_is_the_mask(small):
+    """In a scene whose background is known, the mask's order removes the animal first: the deletion ends where it does."""
+    scene = small.pictures[2]
+    assert torch.equal(small.map(scene, "animal"), scene.masks[0].float())
+    ground = scene.image.clone()
+    ground[..., 8:20, 10:30] = -1                                      # darker inside: another score
+    small.pictures[2] = replace(scene, ground=ground)
+    small.step = 240                                                   # as many pixels as the animal has
+    study.score_curves(small, small.pictures[2], "animal")
+    curve = small.found("scene00 hen-animal-deletion-true")
+    with torch.no_grad():
+        before, after = (small.model(x).softmax(dim=1)[0, 0].item() for x in (scene.image, ground))
+    assert curve[0] == pytest.approx(before, abs=1e-6)
+    assert curve[1:] == pytest.approx(after, abs=1e-6)                 # nothing is left to remove
+
+
+def test_what_training_adds_is_the_difference(small):
+    scene = small.pictures[2]
+    found = study.score_untrained(small, scene, "share")
+    with_training = energy_pointing_game(small.map(scene, "share"), scene.masks)
+    assert found["learned_energy", ""] == pytest.approx(with_training - found["untrained_energy", ""])
+    table = tidy(learned_energy={"grad_cam": np.linspace(0.1, 0.3, 12)})
+    (row,) = against_controls(table, ["grad_cam"]).itertuples()
+    assert (row.control, row.n, row.verdict) == ("zero", 12, "holds")
+    assert row.mean == pytest.approx(0.2)
 
 
 def test_photographs_get_boxes_for_the_annotated_class_only(squeezenet):
@@ -297,7 +360,7 @@ def test_what_a_run_writes(quick_run):
 def test_the_report_repeats_the_numbers_and_gives_no_verdict_on_few_pictures(quick_run):
     text = (quick_run / "08_report.md").read_text()
     table = read_scores(quick_run / "scores.csv")
-    for metric in ("insertion", "energy", "roughness"):
+    for metric in ("insertion_blur", "energy", "roughness"):
         for method in ("grad_cam", "random"):
             assert str(estimate_of(table, metric, method)) in text
     assert "| too few pictures |" in text
@@ -314,7 +377,7 @@ def test_a_second_run_computes_nothing(quick_run, monkeypatch):
     before = (quick_run / "scores.csv").read_bytes()
     for name in SOME.split(","):
         monkeypatch.setitem(METHODS, name, never)
-    for name in ("deletion_curve", "insertion_curve", "removal_drops", "randomized", "max_sensitivity"):
+    for name in ("replacement_curve", "removal_drops", "randomized", "max_sensitivity"):
         monkeypatch.setattr(study, name, never)
     assert run(*TWO, "--methods", SOME, "--output-dir", quick_run) == 0
     assert (quick_run / "scores.csv").read_bytes() == before

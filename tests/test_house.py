@@ -34,12 +34,15 @@ def imports(file: Path) -> set[str]:
     return found & known
 
 
+STUDY = {f"evaluation.{name}" for name in ("study", "study_pictures", "study_figures", "verdicts", "results")}
 ARROWS = {name_of(file): imports(file) for file in FILES}
 
 
 def floor_of(name: str) -> str:
-    """The room, or "lesson" for a numbered script."""
+    """The room, "lesson" for a numbered script, or "study", which stands on all parts."""
     room = name.split(".")[0]
+    if name in STUDY:
+        return "study"
     return "lesson" if room[:2].isdigit() else room
 
 
@@ -53,8 +56,11 @@ def test_nothing_below_knows_what_is_above(name):
         elif mine == "lesson" and theirs == "lesson":
             assert other < name
         elif mine == "lesson":
-            rooms = {"08": ("evaluation",), "09": ("evaluation", "advanced")}.get(name[:2], ())
+            rooms = {"08": ("evaluation", "study"), "09": ("evaluation", "advanced")}.get(name[:2], ())
             assert theirs in ("course", "utils", *rooms)
+        elif mine == "study":
+            assert theirs in ("course", "utils", "lesson", "evaluation", "advanced", "study")
+            assert not other.startswith(("08_", "09_"))
         else:
             assert theirs in ("course", "utils", "lesson", "evaluation", mine)
             assert not other.startswith(("08_", "09_"))
