@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import platform
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -71,6 +72,7 @@ class Run:
     seed: int = 0
     quick: bool = False
     step: int = 3584
+    network: str = ""
     memory: dict = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -325,12 +327,24 @@ def read_scores(file: Path) -> pd.DataFrame:
     return table
 
 
-def append_scores(file: Path, rows: pd.DataFrame) -> None:
+def append(file: Path, rows: pd.DataFrame) -> None:
     """Add rows in one write, which a kill does not cut; read_scores forgets a last line that a power cut left half."""
     new = not file.exists()
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a", encoding="utf-8", newline="") as stream:
         stream.write(rows.to_csv(index=False, header=new, lineterminator="\n"))
+
+
+def session(run: Run, groups: Sequence[str], seconds: float) -> pd.DataFrame:
+    """What was run, with what, and for how long: one row of runs.csv. A killed session leaves none."""
+    counted = pd.Series([picture.kind for picture in run.pictures]).value_counts()
+    facts = {
+        "run": run.name, "network": run.network, "groups": " ".join(groups), "methods": " ".join(run.methods),
+        "pictures": " ".join(f"{count} {kind}s" for kind, count in counted.items()), "seconds": round(seconds),
+        "processor": f"{platform.machine()}, {torch.get_num_threads()} threads", "python": platform.python_version(),
+        "torch": torch.__version__, "numpy": np.__version__, "date": time.strftime("%Y-%m-%d"),
+    }  # fmt: skip
+    return pd.DataFrame([facts])
 
 
 def evaluate(run: Run, groups: Sequence[str]) -> pd.DataFrame:
@@ -339,13 +353,16 @@ def evaluate(run: Run, groups: Sequence[str]) -> pd.DataFrame:
     table = read_scores(file)
     done, fresh = set(table[COLUMNS[:4]].itertuples(index=False, name=None)), []
     todo = [task for task in tasks(run, groups) if (run.name, task[0], task[1].name, task[2]) not in done]
+    started = time.monotonic()
     for group, picture, method in (bar := tqdm(todo, desc="scores", unit="task", mininterval=1)):
         bar.set_postfix_str(f"{group} {method}", refresh=False)
         found = GROUPS[group].score(run, picture, method) or {("nothing", ""): math.nan}
         place = (run.name, group, picture.name, method)
         rows = [[*place, metric, detail, value] for (metric, detail), value in found.items()]
         fresh.append(pd.DataFrame(rows, columns=COLUMNS).astype({"value": float}))
-        append_scores(file, fresh[-1])
+        append(file, fresh[-1])
+    if todo:
+        append(run.folder / "runs.csv", session(run, groups, time.monotonic() - started))
     table = pd.concat([table, *fresh], ignore_index=True).astype(dict.fromkeys(COLUMNS[:-1], str))
     mine = table["method"].isin([*run.methods, *PERFECT]) & (table["run"] == run.name) & table["group"].isin(groups)
     return table[mine]
@@ -392,4 +409,4 @@ def prepare(lesson: Lesson, groups: Sequence[str]) -> Run:
     fours = mosaics(lesson.model, photos, number["mosaic"], args.seed)
     methods = usable({name: METHODS[name] for name in names}, lesson.model, photos[0].image)
     return Run(lesson.model, methods, [*photos, *scenes, *pairs, *fours], args.output_dir, args.seed, args.quick,
-               args.step)  # fmt: skip
+               args.step, lesson.model_name)  # fmt: skip

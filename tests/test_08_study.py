@@ -282,12 +282,13 @@ def test_a_method_that_refuses_the_network_is_left_out_and_says_why(capsys):
 
 
 def test_the_studys_methods_are_the_lessons_and_lrp(small):
-    assert set(METHODS) - set(methods.METHODS) == {"lrp_composite", "lrp_conserving"} == set(SHARES) - set(methods.SHARES)
+    added = {"lrp_composite", "lrp_conserving"}
+    assert set(METHODS) - set(methods.METHODS) == added == set(SHARES) - set(methods.SHARES)
     assert tuple(METHODS)[-len(CONTROLS):] == CONTROLS
 
 
 def test_the_perfect_map_is_the_mask(small):
-    """In a scene whose background is known, the mask's order removes the animal first: the deletion ends where it does."""
+    """In a scene whose background is known, the mask's order removes the animal first, and then nothing is left."""
     scene = small.pictures[2]
     assert torch.equal(small.map(scene, "animal"), scene.masks[0].float())
     ground = scene.image.clone()
