@@ -123,18 +123,21 @@ if __name__ == "__main__":
 #
 # ## The methods and the controls
 #
-# A method here is a function (model, images, target) -> (B, H, W). `METHODS` names seven, and six controls that know
-# nothing of the network: noise and edges at every pixel, noise and edges in 7 x 7 cells, a spot in the centre, the same
-# value everywhere. *One control does not fit all.* A coarse map is compared with coarse noise and coarse edges, a fine
-# one with fine ones. Before any number was computed, each metric got its control: `METRICS` in evaluation/verdicts.py.
+# A method here is a function (model, images, target) -> (B, H, W). `METHODS` names nine, and six controls that know
+# nothing of the network: noise and edges at every pixel, noise and edges in cells as large as Grad-CAM's (7 x 7 cells
+# in a ResNet, 13 x 13 in a SqueezeNet), a spot in the centre, the same value everywhere. *One control does not fit
+# all.* A coarse map is compared with coarse noise and coarse edges, a fine one with fine ones. Before any number was
+# computed, each metric got its control: `METRICS` in evaluation/verdicts.py. Two more rows show the best that is
+# possible where the place is known: `animal` is the animal's own mask, `animal_coarse` the mask in Grad-CAM's cells.
 #
 # A method of your own is one line: `METHODS["mine"] = my_function`.
 #
 # ## The run
 #
-# Ten photographs, twenty scenes with one planted animal, ten with two. Each value is a row of one table: picture,
-# method, metric, value. It is kept in scores.csv after every step, so a run that was stopped goes on where it stopped.
-# (With ResNet-50 it takes a while. `--quick` takes SqueezeNet and few pictures, and gives no verdicts.)
+# Nineteen photographs, two hundred scenes with one planted animal, fifty with two, up to fifty mosaics of four
+# photographs. Each value is a row of one table: picture, method, metric, value. It is kept in scores.csv after every
+# step, so a run that was stopped goes on where it stopped. (With ResNet-50 it takes some two hours on two cores.
+# `--quick` takes SqueezeNet and few pictures, and gives no verdicts.)
 
 # %%
 if __name__ == "__main__":
@@ -153,14 +156,19 @@ if __name__ == "__main__":
 #
 # | column | what it asks |
 # | --- | --- |
-# | insertion, deletion | the probability when the marked pixels come back, or go (area under the curve) |
+# | deletion, insertion | the probability when the marked pixels go, or come back (area under the curve) |
+# | mean colour, blur, true background | what is put in their place; the last one only in scenes, where it is known |
 # | energy, hits | the share of the map on the planted animal; whether its maximum lies there |
-# | of reachable | the same share, divided by what a perfect map of 7 x 7 cells could have |
-# | untrained | the same share for the same method on a network with random weights |
+# | of reachable | the same share, divided by what a perfect map as coarse as this one could have |
+# | untrained | the same share for the same method on a network with random weights, and what training adds |
 # | right one of two | with two animals, the share on the one asked for; one half if the map does not listen |
+# | mosaic | of four photographs, the share in the right quarter; 0.25 if the map does not listen |
+# | unexplained | the part of the losses that the shares do not predict (1 - R²), sensitivity part |
+# | sensitivity-n | correlation of what the map promises and what removing a tenth costs |
 # | boxes, rank r | the share in boxes drawn by hand; agreement with people, or with boxes in their place |
+# | moved | how far the map moves when the picture hardly changes |
 # | likeness | how like its map stays when the top stages, or all, have random weights |
-# | unexplained, sensitivity-n, moved, roughness | see the parts of this lesson |
+# | roughness | difference of neighbours; 1 is noise |
 #
 # Read no cell alone: the interval tells how far *pictures* differ, and says nothing yet about two methods.
 
@@ -247,6 +255,16 @@ if __name__ == "__main__":
     print(f"wrote {run.folder / '08_report.md'}\nwrote {run.folder / 'scores.csv'}")
 
 # %% [markdown]
+# ## The same claims on three networks
+#
+# A sentence about "Grad-CAM" that is true of one network is a sentence about that network. So the run was made with all
+# three networks of the course. The tables lie in data/results/ (every score, and for each claim the difference, the
+# interval, n and p); `python -m evaluation.results` writes this table from them. "Opposite" means that the opposite is
+# shown, "undecided" that these pictures cannot tell. An empty cell: the method refuses that network.
+#
+# <!-- claims -->
+# <!-- end of claims -->
+#
 # ## Which method when
 #
 # Not a ranking. For each question: which methods are better than a map that knows nothing, by how much, and one thing

@@ -47,7 +47,7 @@ def collect(folder: Path, results: Path = RESULTS) -> None:
     sessions = pd.read_csv(file) if file.exists() else pd.DataFrame(columns=["run", "network"])
     full = sessions[sessions["run"].str.contains("-0-full-") & sessions["network"].isin(NETWORKS)]
     if full.empty:
-        raise ValueError(f"{folder} holds no full run of an embedded network with seed 0; run lesson 08 without --quick")
+        raise ValueError(f"{folder} holds no full run of an embedded network with seed 0; run lesson 08 in full")
     scores = read_scores(folder / "scores.csv")
     for network, its in full.groupby("network"):
         last = its["run"].iloc[-1]
