@@ -126,24 +126,38 @@ def map_grid(
     return figure
 
 
-def forest_plot(rows: Sequence[tuple[str, float, float, float, int]], *, xlabel: str, heading: str = "") -> Figure:
+ForestRow = tuple[str, float, float, float, int]
+
+
+def forest_plot(panels: dict[str, Sequence[ForestRow]], *, xlabel: str, heading: str = "", columns: int = 3) -> Figure:
     """Estimates with their intervals, a row each, about a line at 0: what lies on one side of it is a difference.
 
     Args:
-        rows: (label, estimate, low, high, n), drawn from the top down.
-        xlabel: what the estimate is, with its unit.
+        panels: title -> rows (label, estimate, low, high, n), drawn from the top down.
+        xlabel: what the estimates are.
         heading: of the figure.
+        columns: panels beside one another.
     """
-    figure, axis = plt.subplots(figsize=(8, 0.34 * len(rows) + 1.4), layout="constrained")
-    for y, (_, estimate, low, high, _) in enumerate(rows):
-        clear = low > 0 or high < 0
-        axis.plot([low, high], [y, y], color="black" if clear else "0.6", lw=1.5)
-        axis.plot(estimate, y, "s", color="black" if clear else "0.6", markersize=5)
-    axis.axvline(0, color="tab:red", lw=1)
-    axis.set_yticks(range(len(rows)), [f"{label}  (n = {n})" for label, *_, n in rows], fontsize=8)
-    axis.set_ylim(len(rows) - 0.4, -0.6)                               # from the top down, without margins
-    axis.set_xlabel(xlabel)
-    axis.set_title(heading, fontsize=10)
+    tallest, across = max(map(len, panels.values())), min(columns, len(panels))
+    lines = -(-len(panels) // across)                                  # rounded up
+    figure, axes = plt.subplots(lines, across, figsize=(2 + 3.2 * across, lines * (0.27 * tallest + 1.1)),
+                                squeeze=False, layout="constrained")  # fmt: skip
+    for axis, (title, rows) in zip(axes.flat, panels.items(), strict=False):
+        for y, (_, estimate, low, high, _) in enumerate(rows):
+            clear = low > 0 or high < 0
+            axis.plot([low, high], [y, y], color="black" if clear else "0.6", lw=1.5)
+            axis.plot(estimate, y, "s", color="black" if clear else "0.6", markersize=4)
+        axis.axvline(0, color="tab:red", lw=1)
+        numbers = {n for *_, n in rows}
+        labels = [label if len(numbers) == 1 else f"{label}  (n = {n})" for label, *_, n in rows]
+        axis.set_yticks(range(len(rows)), labels, fontsize=8)
+        axis.set_ylim(len(rows) - 0.4, -0.6)                           # from the top down, without margins
+        axis.set_title(f"{title} (n = {numbers.pop()})" if len(numbers) == 1 else title, fontsize=9)
+        axis.tick_params(axis="x", labelsize=8)
+    for axis in axes.flat[len(panels):]:
+        axis.set_axis_off()
+    figure.supxlabel(xlabel, fontsize=9)
+    figure.suptitle(heading, fontsize=10)
     return figure
 
 

@@ -83,9 +83,12 @@ def figure_curves(run: Run, table: pd.DataFrame) -> Figure:
 
 
 def figure_forest(judged: pd.DataFrame, metrics: Sequence[str]) -> Figure:
-    """Paired differences from the controls for some metrics, a row for each method; positive is better."""
-    rows = []
-    for row in judged[judged["metric"].isin(metrics) & (judged["n"] > 1)].itertuples():
-        title = METRICS[row.metric].title.replace("\n", " ")
-        rows.append((f"{title}: {row.method} - {row.control}", row.mean, row.low, row.high, row.n))
-    return forest_plot(rows, xlabel="better than the control by", heading="Paired differences, 95 % intervals")
+    """Paired differences from the controls: a panel for each metric, a row for each method; positive is better."""
+    panels = {}
+    for metric in metrics:
+        rows = judged[(judged["metric"] == metric) & (judged["n"] > 1)]
+        if len(rows):
+            title = f"{METRICS[metric].title} minus {METRICS[metric].control}".replace("\n", " ")
+            panels[title] = [(row.method.replace("_", " "), row.mean, row.low, row.high, row.n)
+                             for row in rows.itertuples()]  # fmt: skip
+    return forest_plot(panels, xlabel="better than the control by", heading="Paired differences, 95 % intervals")

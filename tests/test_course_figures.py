@@ -94,7 +94,9 @@ def test_block_sums():
 
 def test_a_forest_plot_marks_what_lies_on_one_side():
     rows = [("clear", 0.3, 0.1, 0.5, 20), ("open", 0.1, -0.1, 0.3, 12), ("below", -0.2, -0.3, -0.1, 11)]
-    (axis,) = forest_plot(rows, xlabel="difference", heading="Differences").axes
+    axis, same = forest_plot({"mixed": rows, "same": rows[:1] * 2}, xlabel="difference", heading="Differences").axes
+    assert (axis.get_title(), same.get_title()) == ("mixed", "same (n = 20)")
+    assert [text.get_text() for text in same.get_yticklabels()] == ["clear", "clear"]
     labels = [text.get_text() for text in axis.get_yticklabels()]
     assert labels == ["clear  (n = 20)", "open  (n = 12)", "below  (n = 11)"]
     intervals = axis.lines[:-1:2]
