@@ -1,4 +1,4 @@
-# make lessons | full | test | fast | extended | notebooks | student | mutants | bench | gallery | clean
+# make lessons | full | results | test | fast | extended | notebooks | student | mutants | bench | gallery | clean
 # VENV=path chooses another environment
 
 VENV ?= .venv
@@ -8,7 +8,7 @@ READY := $(VENV)/.ready-$(firstword $(shell cksum < requirements.txt))
 LESSONS := $(sort $(wildcard [0-9][0-9]_*.py))
 PARTS := $(shell grep -l '^\# %% \[markdown\]' evaluation/*.py advanced/*.py)
 
-.PHONY: lessons full test fast extended notebooks student mutants bench gallery clean
+.PHONY: lessons full results test fast extended notebooks student mutants bench gallery clean
 
 # Every lesson, and every part in its short form
 lessons: $(READY)
@@ -17,6 +17,13 @@ lessons: $(READY)
 # The study and the parts in full as well
 full: $(READY)
 	@$(call run_all,)
+
+# The study on all three networks, as committed in data/results; a run that was stopped goes on
+results: $(READY)
+	for network in squeezenet1_1 efficientnet_lite0 resnet50; do \
+		$(RUN) 08_comparative_analysis.py --model $$network --output-dir outputs/study/$$network || exit 1; \
+	done
+	$(RUN) -m evaluation.results outputs/study/*
 
 # A process per core, each with one thread: many small networks gain nothing from a second one
 test: $(READY)
