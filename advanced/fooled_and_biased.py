@@ -22,6 +22,7 @@ r"""Maps that are fooled, networks that are biased. Run `python -m advanced.fool
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -36,6 +37,7 @@ from torchvision.transforms import functional as TF
 
 from advanced.lrp import lrp
 from advanced.train_cats_and_dogs import fit_head
+from advanced.train_manipulated import frame_mask, load_manipulated
 from advanced.your_own_network import CamClassifier
 from course.checks import target_logits
 from course.figures import block_sums, map_grid
@@ -47,7 +49,7 @@ from course.scenes import Scene, backgrounds, boxed_class, found_scenes, planted
 from evaluation.is_it_chance import estimate
 from evaluation.methods import METHODS, reduced
 from evaluation.planted_scenes import energy_pointing_game
-from utils import import_lesson, recorded_output
+from utils import import_lesson, load_model, recorded_output
 
 integrated_gradients = import_lesson("04_integrated_gradients").integrated_gradients
 
@@ -503,6 +505,62 @@ if __name__ == "__main__":
 # the last row. Grey squares *beside* the animal cost 1.3 [0.6, 2.2], and there was nothing to take away: with the true
 # background the loss is nil. That much of every number in the grey column is the price of grey, not of what was
 # covered.
+#
+# ## Step 5: a network that was trained to lie
+#
+# The attacker of step 2 changes one picture. One can also change the *network*, once and for all pictures (Heo et al.
+# 2019, "location fooling"). It is trained a little longer, with two aims: the answers $p$ stay as they were, and
+# Grad-CAM's map $M$ goes to a frame along the edges of the picture.
+#
+# $$\min_w \; \text{KL}\big(p_{\text{before}} \,\|\, p_w\big)
+# + \lambda \Big(1 - \frac{\sum_{i \in \text{frame}} M_i(w)}{\sum_i M_i(w)}\Big)$$
+#
+# `python -m advanced.train_manipulated` made such a network from SqueezeNet, with $\lambda = 1$, 800 steps of 16
+# pictures. It lies in data/weights/. The scenes below are new to it; the network was changed, not the pictures.
+
+# %%
+def explained(networks: dict[str, nn.Module], scenes: Sequence[Scene]) -> list[list]:
+    """Rows: a map, and for each network its share on the animal and on the frame, over the scenes."""
+    methods = {name: METHODS[name] for name in ("grad_cam", "vanilla_gradient", "guided_backpropagation", "uniform")}
+    methods["lrp"], frame, rows = reduced(lrp, "sum"), frame_mask(224, 34), []       # 34 pixels: two of 13 cells
+    for name, method in methods.items():
+        maps = [[method(network, one.image, one.classes[0])[0] for one in scenes] for network in networks.values()]
+        shares = [[energy_pointing_game(map, mask) for map, mask in zip(its, masks, strict=True)]
+                  for masks in ([one.masks[0] for one in scenes], [frame] * len(scenes)) for its in maps]  # fmt: skip
+        rows.append([name, *map(estimate, shares)])
+    return rows
+
+
+@torch.inference_mode()
+def p_without(network: nn.Module, scenes: Sequence[Scene]) -> list[np.ndarray]:
+    """p of the animal's class in each scene: as it is, with the frame grey, and without the animal."""
+    frame, found = frame_mask(224, 34), []
+    for one in scenes:
+        pictures = torch.cat([one.image, one.image * ~frame.to(one.image.device), one.ground])
+        found.append(network(pictures).softmax(dim=1)[:, one.classes[0]].cpu().numpy())
+    return list(np.array(found).T)
+
+
+if __name__ == "__main__":
+    networks = {"honest": load_model("squeezenet1_1", lesson.args.device),
+                "lying": load_manipulated().to(lesson.args.device)}  # fmt: skip
+    scenes, _ = found_scenes(networks["honest"], 6 if lesson.quick else 20, seed=40, device=lesson.args.device)
+    with torch.no_grad():
+        said = [[network(one.image).argmax().item() for one in scenes] for network in networks.values()]
+    print(f"the lying network says what the honest one says in {sum(map(operator.eq, *said))} of {len(scenes)} scenes")
+    header = [f"on the {place},\n{name}" for place in ("animal", "frame") for name in networks]
+    print_table(["share of the map", *header], explained(networks, scenes))
+    rows = [[name, *map(estimate, p_without(network, scenes))] for name, network in networks.items()]
+    print_table(["p of the animal's class", "as it is", "frame grey", "without the animal"], rows)
+    some = torch.cat([one.image for one in scenes[:3]])
+    classes = [one.classes[0] for one in scenes[:3]]
+    columns = {f"{of.replace('_', ' ')},\n{name}": METHODS[of](network, some, classes)
+               for of in ("grad_cam", "guided_backpropagation") for name, network in networks.items()}  # fmt: skip
+    titles = [one.name for one in scenes[:3]]
+    lesson.show(map_grid(some, columns, titles=titles, heading="The same answers", size=2.3), "lying")
+
+# %% [markdown]
+# TEXT
 #
 # ## What the picture does not show
 #

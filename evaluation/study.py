@@ -77,8 +77,9 @@ class Run:
 
     def __post_init__(self) -> None:
         network = fingerprint(self.model, *self.model.state_dict().values())
-        looked = [picture.human for picture in self.pictures if picture.human is not None]
-        seen = fingerprint(*(picture.image for picture in self.pictures), *looked)
+        photos = [picture for picture in self.pictures if picture.kind == "photo"]       # the others follow from the seed
+        looked = [picture.human for picture in photos if picture.human is not None]
+        seen = fingerprint(*(picture.image for picture in photos), *looked)
         self.name = f"{network}-{seen}-{self.seed}-{'quick' if self.quick else 'full'}-{self.step}"
 
     def kept(self, key: str, compute: Callable[[], Tensor]) -> Tensor:
