@@ -77,7 +77,7 @@ class Run:
 
     def __post_init__(self) -> None:
         network = fingerprint(self.model, *self.model.state_dict().values())
-        photos = [picture for picture in self.pictures if picture.kind == "photo"]       # the others follow from the seed
+        photos = [one for one in self.pictures if one.kind == "photo"]     # the others follow from network and seed
         looked = [picture.human for picture in photos if picture.human is not None]
         seen = fingerprint(*(picture.image for picture in photos), *looked)
         self.name = f"{network}-{seen}-{self.seed}-{'quick' if self.quick else 'full'}-{self.step}"
