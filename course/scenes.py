@@ -124,12 +124,12 @@ def planted_scene(
 
 
 @torch.inference_mode()
-def finds(model: nn.Module, image: Tensor, classes: Sequence[int]) -> bool:
-    """Whether the network gives one animal more than half of its probability, or has several in its top five."""
+def finds(model: nn.Module, image: Tensor, classes: Sequence[int], within: int = 5) -> bool:
+    """Whether the network gives one animal more than half of its probability, or has several among its highest five."""
     probability = model(image).softmax(dim=1)[0]
     if len(classes) == 1:
         return bool(probability[classes[0]] > 0.5)
-    return set(classes) <= set(probability.topk(5).indices.tolist())
+    return set(classes) <= set(probability.topk(within).indices.tolist())
 
 
 def found_scenes(

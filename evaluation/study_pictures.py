@@ -76,14 +76,18 @@ def planted(model: nn.Module, count: int, animals: int, seed: int, device: str |
             for i, two in enumerate(scenes)]  # fmt: skip
 
 
-def mosaics(model: nn.Module, photos: Sequence[Picture], count: int, seed: int, tries: int = 1500) -> list[Picture]:
-    """Mosaics of four photographs of four classes, all of them among the network's top five; at most `count`."""
+def mosaics(model: nn.Module, photos: Sequence[Picture], count: int, seed: int, tries: int = 4000) -> list[Picture]:
+    """Mosaics of four photographs of four classes, all of them among the network's highest fifty; at most `count`.
+
+    Four animals at half size, side by side, are hard: all four are among the highest five in 2 of 120 mosaics of
+    ResNet-50, and in none of SqueezeNet.
+    """
     random, found = np.random.default_rng(seed), {}
     for _ in range(tries if len({photo.target for photo in photos}) >= 4 else 0):
         four = [photos[i] for i in random.choice(len(photos), 4, replace=False)]
         targets, name = [photo.target for photo in four], " ".join(Path(photo.name).stem for photo in four)
         images = torch.cat([photo.image for photo in four])
-        if len(set(targets)) == 4 and name not in found and finds(model, mosaic(images), targets):
+        if len(set(targets)) == 4 and name not in found and finds(model, mosaic(images), targets, within=50):
             found[name] = Picture(f"mosaic{len(found):02} {name}", "mosaic", images, targets)
         if len(found) == count:
             break

@@ -233,7 +233,7 @@ def test_a_map_that_random_weights_leave_empty_shares_nothing(tmp_path, tiny):
 def test_mosaics_are_of_four_classes_that_the_network_finds(monkeypatch):
     photos = [picture(f"p{i}", i, target=target) for i, target in enumerate((0, 0, 1, 2, 3, 4, 5, 6))]
     seen = []
-    monkeypatch.setattr(study_pictures, "finds", lambda model, image, classes: seen.append(classes) or 6 not in classes)
+    monkeypatch.setattr(study_pictures, "finds", lambda _net, _image, four, within: seen.append(four) or 6 not in four)
     found = mosaics(None, photos, 5, seed=0)
     assert len(found) == len({one.name for one in found}) == 5
     for one in found:
