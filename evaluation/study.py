@@ -355,15 +355,17 @@ def evaluate(run: Run, groups: Sequence[str]) -> pd.DataFrame:
     done, fresh = set(table[COLUMNS[:4]].itertuples(index=False, name=None)), []
     todo = [task for task in tasks(run, groups) if (run.name, task[0], task[1].name, task[2]) not in done]
     started = time.monotonic()
-    for group, picture, method in (bar := tqdm(todo, desc="scores", unit="task", mininterval=1)):
-        bar.set_postfix_str(f"{group} {method}", refresh=False)
-        found = GROUPS[group].score(run, picture, method) or {("nothing", ""): math.nan}
-        place = (run.name, group, picture.name, method)
-        rows = [[*place, metric, detail, value] for (metric, detail), value in found.items()]
-        fresh.append(pd.DataFrame(rows, columns=COLUMNS).astype({"value": float}))
-        append(file, fresh[-1])
-    if todo:
-        append(run.folder / "runs.csv", session(run, groups, time.monotonic() - started))
+    try:
+        for group, picture, method in (bar := tqdm(todo, desc="scores", unit="task", mininterval=1)):
+            bar.set_postfix_str(f"{group} {method}", refresh=False)
+            found = GROUPS[group].score(run, picture, method) or {("nothing", ""): math.nan}
+            place = (run.name, group, picture.name, method)
+            rows = [[*place, metric, detail, value] for (metric, detail), value in found.items()]
+            fresh.append(pd.DataFrame(rows, columns=COLUMNS).astype({"value": float}))
+            append(file, fresh[-1])
+    finally:
+        if fresh:
+            append(run.folder / "runs.csv", session(run, groups, time.monotonic() - started))
     table = pd.concat([table, *fresh], ignore_index=True).astype(dict.fromkeys(COLUMNS[:-1], str))
     mine = table["method"].isin([*run.methods, *PERFECT]) & (table["run"] == run.name) & table["group"].isin(groups)
     return table[mine]
