@@ -88,7 +88,7 @@ def figure_forest(judged: pd.DataFrame, metrics: Sequence[str]) -> Figure:
     for metric in metrics:
         rows = judged[(judged["metric"] == metric) & (judged["n"] > 1)]
         if len(rows):
-            title = f"{METRICS[metric].title} minus {METRICS[metric].control}".replace("\n", " ")
+            title = f"{METRICS[metric].title}".replace("\n", " ") + f"\nagainst {METRICS[metric].control}"
             panels[title] = [(row.method.replace("_", " "), row.mean, row.low, row.high, row.n)
                              for row in rows.itertuples()]  # fmt: skip
     return forest_plot(panels, xlabel="better than the control by", heading="Paired differences, 95 % intervals")
