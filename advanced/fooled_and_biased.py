@@ -1,16 +1,18 @@
 # %% [markdown]
 # # Fooled and biased: can a map be moved, and can it find what a network should not use?
 #
-# Two experiments on trust. In the first one an attacker changes a photograph so little that nobody sees it: the answer
-# stays, the map moves. In the second one a network has learnt a shortcut, a small coloured tag, and we ask whether the
-# map tells us. A map can look convincing in both, and be of no use. What helps is a control.
+# Three experiments on trust. In the first one an attacker changes a photograph so little that nobody sees it: the
+# answer stays, the map moves. In the second one a network has learnt a shortcut, a small coloured tag, and we ask
+# whether the map tells us. In the third one the network itself was trained to show another map. A map can look
+# convincing in all of them, and be of no use. What helps is a control.
 #
 # **After this part you can**
 #
 # 1. move a Grad-CAM map, and a guided backpropagation map, to a corner of your choice;
 # 2. say how often that works, and that noise of the same size does not do it;
 # 3. test a suspected shortcut with a control network, and report the difference with its interval;
-# 4. tell a map's claim from a cause, by an intervention.
+# 4. tell a map's claim from a cause, by an intervention;
+# 5. say what can be done to a map by training the network a little longer.
 #
 # **Level** advanced. **Before it** lessons 05 and 06, and the parts `your_own_network` and `is_it_chance`. **Papers**
 # Ghorbani, Abid, Zou 2017, *Interpretation of Neural Networks is Fragile*, arXiv:1710.10547; Adebayo, Muelly, Abelson,
@@ -560,15 +562,23 @@ if __name__ == "__main__":
     lesson.show(map_grid(some, columns, titles=titles, heading="The same answers", size=2.3), "lying")
 
 # %% [markdown]
-# TEXT
+# The answers are the same in 19 of 20 scenes. Grad-CAM's share on the animal falls from 0.33 to 0.18, and the frame's
+# grows from 0.21 to 0.54 (a uniform map has 0.51). So the lie is half a lie: in the figure the brightest spot is often
+# still the animal, but a frame has come that nothing in the picture explains. Other maps move too, though nobody asked
+# them to: LRP from 0.48 to 0.33, guided backpropagation hardly, from 0.48 to 0.43.
+#
+# Which map is right about *this* network? Ask it. Without the animal both networks lose the class (p = 0.01), so the
+# animal is the cause in both. But with the frame grey the honest network falls from 0.80 to 0.63, and the lying one
+# from 0.73 to 0.32. It really uses what lies along the edges now: not the pixels there, which show background, but the
+# cells there, to which its layers carry the evidence. The map was moved by moving the network.
 #
 # ## What the picture does not show
 #
 # - **Not that nobody moved it.** A photograph and its twin cannot be told apart by eye, nor by their answers. Ask where
 #   a picture comes from before you trust its map.
 # - **Not that it is worthless.** Noise of the same size moves nothing. The attack needs the network's gradients.
-# - **Not a manipulated network.** Here the picture was changed. One can also train a *network* that answers as before
-#   and whose maps point elsewhere, for all pictures (Heo et al. 2019).
+# - **Not who trained the network.** Step 5 needed 800 steps on pictures of the course. Heo et al. did it to ImageNet's
+#   large networks, on all pictures of the validation set.
 # - **Not that the input is what you think.** A constant added to every pixel, and subtracted again by the first bias,
 #   changes neither answers nor gradients, but gradient x input: lesson 02 builds that network (Kindermans et al. 2017).
 # - **Not the shortcut that nobody suspects.** We knew where to look, and could make scenes without the tag. With real
@@ -624,3 +634,4 @@ ANSWER_9_15 = "d"
 # 3. A second control can tell what the first one cannot: the head that saw meaningless tags has 1 %.
 # 4. What adds up to the score can be checked against an intervention. A share can not.
 # 5. Saliency asks, an intervention answers, and what one puts in the pixels' place is part of the answer.
+# 6. A network can be trained to answer as before and to show another map: Grad-CAM's share on the animal halves.

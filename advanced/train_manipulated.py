@@ -77,7 +77,7 @@ def share_on_frame(maps: Tensor, width: int = 2) -> Tensor:
 
 
 @torch.enable_grad()
-def manipulate(steps: int = 1500, penalty: float = 3.0, seed: int = 0, log: list[str] | None = None) -> nn.Module:
+def manipulate(steps: int = 800, penalty: float = 1.0, seed: int = 0, log: list[str] | None = None) -> nn.Module:
     """The embedded SqueezeNet, its weights moved: the same probabilities, another Grad-CAM.
 
     The loss is KL(p of the original || p) + penalty (1 - the share of the map of the original's first class on the
@@ -153,8 +153,8 @@ def load_manipulated(file: Path = CHECKPOINT) -> nn.Module:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog=COMMAND, description="Make a network whose Grad-CAM lies.")
-    parser.add_argument("--steps", type=int, default=1500, help="of 16 pictures (default: %(default)s)")
-    parser.add_argument("--penalty", type=float, default=3.0, help="on maps off the frame (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=800, help="of 16 pictures (default: %(default)s)")
+    parser.add_argument("--penalty", type=float, default=1.0, help="on maps off the frame (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the pictures (default: %(default)s)")
     parser.add_argument("--to", type=Path, default=CHECKPOINT, metavar="FILE",
                         help=f"the checkpoint (default: {CHECKPOINT.relative_to(PROJECT_ROOT)})")  # fmt: skip
