@@ -51,7 +51,7 @@ def identity(value: object, around: tuple = ()) -> str:
         return f"method {[inner(part) for part in (value.__func__, value.__self__)]}"
     if not isinstance(value, type) and hasattr(value, "__wrapped__"):  # functools.cache
         return f"{type(value).__name__} {inner(value.__wrapped__)}"
-    if isinstance(value, ModuleType | type) or inspect.isroutine(value):
+    if isinstance(value, ModuleType | type | np.ufunc) or inspect.isroutine(value):
         return f"{getattr(value, '__module__', '')} {getattr(value, '__qualname__', value.__name__)}"
     if isinstance(value, dict):
         return f"dict {[(inner(key), inner(item)) for key, item in value.items()]}"

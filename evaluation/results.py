@@ -22,7 +22,7 @@ from evaluation.study import COLUMNS, METHODS, read_scores
 from evaluation.verdicts import against_controls, claims, markdown
 
 RESULTS = DATA_DIR / "results"
-NETWORKS = tuple(EMBEDDED)
+NETWORKS = tuple(EMBEDDED)  # those that have been measured come into the tables
 README, LESSON = PROJECT_ROOT / "README.md", PROJECT_ROOT / "08_comparative_analysis.py"
 
 COMPARED = {
@@ -85,16 +85,16 @@ def with_interval(row: object) -> str:
     return {"holds": f"**{text}**", "does not hold": f"{text}, worse"}.get(row.verdict, text)
 
 
-def block_of_controls(controls: pd.DataFrame, network: str = "resnet50") -> list[str]:
-    """README's table: each method against the control that is as fine or as coarse as its map."""
-    rows = controls[controls["network"] == network]
-    lines = []
+def block_of_controls(controls: pd.DataFrame) -> list[str]:
+    """README's table: on the first network, each method against the control that is as fine or as coarse as its map."""
+    network = next(name for name in NETWORKS if name in set(controls["network"]))
+    rows, lines = controls[controls["network"] == network], []
     for method in METHODS:
         cells = [rows[(rows["method"] == method) & (rows["metric"] == metric)] for metric in COMPARED]
         if method not in CONTROLS and all(len(cell) for cell in cells):
             lines.append([TITLES[method], *(with_interval(next(cell.itertuples())) for cell in cells)])
     n = [rows.loc[rows["metric"] == metric, "n"].max() for metric in COMPARED]
-    return markdown(["", *(f"{title} (n = {count})" for title, count in zip(COMPARED.values(), n, strict=True))], lines)
+    return markdown([network, *(f"{title} (n = {count})" for title, count in zip(COMPARED.values(), n, strict=True))], lines)
 
 
 def overall(verdicts: Sequence[str]) -> str:
@@ -108,10 +108,11 @@ def overall(verdicts: Sequence[str]) -> str:
 def block_of_claims(said: pd.DataFrame, numbers: bool = True) -> list[str]:
     """The field's claims on each network; with the paired differences, or as one word each."""
     lines, words = [], {"does not hold": "opposite", "too few pictures": "too few"}
+    networks = [name for name in NETWORKS if name in set(said["network"])]
     for claim in said["claim"].unique():
         rows = said[said["claim"] == claim].set_index("network")
         cells = []
-        for network in NETWORKS:
+        for network in networks:
             if network not in rows.index:
                 cells.append("")
                 continue
@@ -119,7 +120,7 @@ def block_of_claims(said: pd.DataFrame, numbers: bool = True) -> list[str]:
             number = f"{row['mean']:.2f} [{row['low']:.2f}, {row['high']:.2f}], n = {row['n']}: " * numbers
             cells.append(number + words.get(row["verdict"], row["verdict"]))
         lines.append([claim, *cells, overall(list(rows["verdict"]))])
-    return markdown(["claim", *NETWORKS, "on all"], lines)
+    return markdown(["claim", *networks, "on all"], lines)
 
 
 def replaced(text: str, name: str, lines: Sequence[str], prefix: str = "") -> str:

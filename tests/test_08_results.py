@@ -49,7 +49,10 @@ def test_the_judged_tables_are_what_the_scores_say():
             assert (both[column] == both[f"{column}_anew"]).all(), column
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+MEASURED = [name for name in NETWORKS if (RESULTS / f"{name}.csv").exists()]
+
+
+@pytest.mark.parametrize("network", MEASURED)
 def test_committed_scores_are_of_known_methods_and_metrics(network):
     table = table_of(network)
     assert len(table) > 0
@@ -63,9 +66,10 @@ def test_committed_scores_are_of_known_methods_and_metrics(network):
 
 def test_every_network_and_every_claim_is_in_the_table():
     said = read_judged()["claims"]
-    assert set(said["network"]) == set(NETWORKS)
+    assert set(said["network"]) == set(MEASURED)
+    assert len(MEASURED) >= 2
     assert {text for text, *_ in CLAIMS} <= set(said["claim"])
-    assert not said[["mean", "low", "high"]].astype(str).isin(["nan", "inf", "-inf", ""]).any(axis=None)
+    assert not said[said["n"] > 1][["mean", "low", "high"]].astype(str).isin(["nan", "inf", "-inf", ""]).any(axis=None)
 
 
 # By hand
@@ -80,8 +84,9 @@ ROWS = pd.DataFrame(
 
 def test_the_claims_by_hand():
     words = block_of_claims(ROWS, numbers=False)
-    assert words[2] == "| a > b | holds | opposite |  | depends on the network |"
-    assert words[3] == "| a > c | undecided |  |  | not shown on all |"
+    assert words[0] == "| claim | resnet50 | squeezenet1_1 | on all |"
+    assert words[2] == "| a > b | holds | opposite | depends on the network |"
+    assert words[3] == "| a > c | undecided |  | not shown on all |"
     numbers = block_of_claims(ROWS)
     assert "| a > b | 0.25 [0.12, 0.38], n = 20: holds | -0.50 [-0.75, -0.25], n = 20: opposite |" in numbers[2]
 
@@ -99,7 +104,7 @@ def test_the_controls_by_hand():
         results.COMPARED, ("holds", "undecided", "does not hold", "holds"), strict=True)]  # fmt: skip
     table = pd.DataFrame(rows, columns=["network", "metric", "method", "mean", "low", "high", "n", "verdict"])
     head, _, line = block_of_controls(table)
-    assert head.startswith("|  | insertion, above noise (n = 19) |")
+    assert head.startswith("| resnet50 | insertion, above noise (n = 19) |")
     cell = "0.50 [0.25, 0.75]"
     assert line == f"| Grad-CAM (coarse controls) | **{cell}** | {cell} | {cell}, worse | **{cell}** |"
     assert with_interval(next(table.itertuples())) == f"**{cell}**"
