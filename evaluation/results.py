@@ -94,11 +94,14 @@ def block_of_controls(controls: pd.DataFrame) -> list[str]:
         if method not in CONTROLS and all(len(cell) for cell in cells):
             lines.append([TITLES[method], *(with_interval(next(cell.itertuples())) for cell in cells)])
     n = [rows.loc[rows["metric"] == metric, "n"].max() for metric in COMPARED]
-    return markdown([network, *(f"{title} (n = {count})" for title, count in zip(COMPARED.values(), n, strict=True))], lines)
+    heads = [f"{title} (n = {count})" for title, count in zip(COMPARED.values(), n, strict=True)]
+    return markdown([network, *heads], lines)
 
 
 def overall(verdicts: Sequence[str]) -> str:
-    """A claim holds if it holds on all networks that could be asked, and fails if the opposite holds on all."""
+    """A claim holds if it holds on all networks that were asked, two at least; its opposite likewise."""
+    if len(verdicts) < 2:
+        return "one network only"
     for word, said in (("holds", "holds"), ("does not hold", "the opposite holds")):
         if all(verdict == word for verdict in verdicts):
             return said
