@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import hashlib
-import io
 import sys
 import time
 from pathlib import Path
@@ -24,7 +22,7 @@ from torch import Tensor, nn
 from torchvision.transforms import RandomResizedCrop, functional
 from tqdm import tqdm
 
-from course.files import write, write_text
+from course.checkpoints import packed, read_checkpoint, write_checkpoint
 from course.lesson import one_sentence
 from course.paths import DATA_DIR, PROJECT_ROOT
 from course.pictures import list_pictures, load_image
@@ -122,31 +120,10 @@ def measured(model: nn.Module, original: nn.Module, count: int = 100, seed: int 
     return {"same answer": f"{sum(same)} of {count}", "on the animal": estimate(animal), "on the frame": estimate(edge)}
 
 
-def save_manipulated(model: nn.Module, notes: dict[str, object], log: list[str], file: Path = CHECKPOINT) -> None:
-    """Weights as float16, and beside them the log with command, results and SHA-256."""
-    buffer = io.BytesIO()
-    torch.save({key: tensor.half() for key, tensor in model.state_dict().items()}, buffer)
-    head = [f"# {name}: {value}" for name, value in notes.items()]
-    head += [f"# sha256 {hashlib.sha256(buffer.getvalue()).hexdigest()}", "step,kl,share_on_frame,seconds"]
-    write(file, lambda stream: stream.write(buffer.getvalue()))
-    write_text(file.with_suffix(".csv"), "\n".join([*head, *log, ""]))
-
-
 def load_manipulated(file: Path = CHECKPOINT) -> nn.Module:
-    """The manipulated network, frozen, in eval mode, once its SHA-256 is the one in its log.
-
-    Raises:
-        RuntimeError: the checkpoint or its log is missing, truncated, or does not belong to the other.
-    """
-    log = file.with_suffix(".csv")
-    data, text = (path.read_bytes() if path.exists() else b"" for path in (file, log))
-    if not data or f"# sha256 {hashlib.sha256(data).hexdigest()}\n".encode() not in text:
-        raise RuntimeError(
-            f"{file.name} or {log.name} in {file.parent} is missing, truncated or altered; restore both with "
-            f"`git checkout -- data/weights/{file.stem}.*`, or train anew with `{COMMAND}`"
-        )
-    model, state = load_model("squeezenet1_1"), torch.load(io.BytesIO(data), weights_only=True)
-    model.load_state_dict({key: tensor.float() for key, tensor in state.items()})
+    """The manipulated network, frozen, in eval mode; RuntimeError as in read_checkpoint."""
+    weights, model = read_checkpoint(file, COMMAND), load_model("squeezenet1_1")
+    model.load_state_dict(weights)
     return model
 
 
@@ -164,8 +141,9 @@ def main() -> None:
     for name, value in after.items():
         print(f"{name}: {value} (original {before[name]})")
     command = f"{COMMAND} --steps {args.steps} --penalty {args.penalty} --seed {args.seed}"
-    notes = {"made by": command, "torch": torch.__version__, **{f"held-out scenes, {k}": v for k, v in after.items()}}
-    save_manipulated(model, notes, log, args.to)
+    results = [f"held-out scenes, {name}: {value}" for name, value in after.items()]
+    notes = [f"made by: {command}", f"torch: {torch.__version__}", *results]
+    write_checkpoint(args.to, packed(model), notes, "step,kl,share_on_frame,seconds", log)
     print(f"wrote {args.to}")
 
 

@@ -12,8 +12,6 @@ batch norm, which is folded into the convolutions at the end. A killed run goes 
 from __future__ import annotations
 
 import argparse
-import hashlib
-import io
 import sys
 import time
 from collections.abc import Sequence
@@ -28,7 +26,8 @@ from torchvision.transforms import InterpolationMode, RandomResizedCrop, functio
 from tqdm import tqdm
 
 from advanced.train_cats_and_dogs import confusion, image_folder
-from course.files import fingerprint, write, write_text
+from course.checkpoints import packed, read_checkpoint, unpacked, write_checkpoint
+from course.files import fingerprint, write
 from course.lesson import one_sentence, print_table
 from course.paths import DATA_DIR, OUTPUT_DIR
 from course.pictures import IMAGENET_MEAN, IMAGENET_STD, list_pictures, load_image
@@ -155,40 +154,24 @@ def folded(model: SmallVgg) -> SmallVgg:
 
 
 def load_vgg(file: Path = CHECKPOINT) -> SmallVgg:
-    """The trained network, frozen, in eval mode, once its SHA-256 is the one in its log.
-
-    Raises:
-        RuntimeError: the checkpoint or its log is missing, truncated, or does not belong to the other.
-    """
-    log = file.with_suffix(".csv")
-    data, text = (path.read_bytes() if path.exists() else b"" for path in (file, log))
-    if not data or f"# sha256 {hashlib.sha256(data).hexdigest()}\n".encode() not in text:
-        raise RuntimeError(
-            f"{file.name} or {log.name} in {file.parent} is missing, truncated or altered; restore both with "
-            f"`git checkout -- data/weights/{file.stem}.*`, or train anew with `{COMMAND} FOLDER`"
-        )
-    model, state = SmallVgg(), torch.load(io.BytesIO(data), weights_only=True)
-    model.load_state_dict({key: tensor.float() for key, tensor in state.items()})
+    """The trained network, frozen, in eval mode; RuntimeError as in read_checkpoint."""
+    model = SmallVgg()
+    model.load_state_dict(read_checkpoint(file, f"{COMMAND} FOLDER"))
     return model.requires_grad_(False).eval()
 
 
 def save_vgg(model: SmallVgg, args: argparse.Namespace, classes: list[str], log: list[str]) -> tuple[int, int]:
     """Weights as float16, beside them the log; how many test pictures the saved network gets right, and of how many."""
-    buffer = io.BytesIO()
-    torch.save({name: tensor.half() for name, tensor in model.state_dict().items()}, buffer)
-    model.load_state_dict({name: tensor.half().float() for name, tensor in model.state_dict().items()})
+    data = packed(model)
+    model.load_state_dict(unpacked(data))
     table = confusion(model, *image_folder(args.folder / "test")[:2])
     rows = [[name, *row] for name, row in zip(classes, table.tolist(), strict=True)]
     print_table(["right \\ predicted", *classes], rows)
     right, n = int(table.diag().sum()), int(table.sum())
     options = f"{'--more PICTURES ' * bool(args.more)}--crops {args.crops} --epochs {args.epochs} --seed {args.seed}"
-    head = [
-        f"# made by: {COMMAND} FOLDER {options}", f"# torch {torch.__version__}",
-        f"# {right} of {n} test pictures right; rows are the right class: {table.tolist()}",
-        f"# sha256 {hashlib.sha256(buffer.getvalue()).hexdigest()}", "epoch,loss,seconds",
-    ]  # fmt: skip
-    write(args.to, lambda stream: stream.write(buffer.getvalue()))
-    write_text(args.to.with_suffix(".csv"), "\n".join([*head, *log, ""]))
+    notes = [f"made by: {COMMAND} FOLDER {options}", f"torch {torch.__version__}",
+             f"{right} of {n} test pictures right; rows are the right class: {table.tolist()}"]  # fmt: skip
+    write_checkpoint(args.to, data, notes, "epoch,loss,seconds", log)
     return right, n
 
 

@@ -11,8 +11,6 @@ animal-free parts the network is tested. (The twelve animals are the same in tra
 from __future__ import annotations
 
 import argparse
-import hashlib
-import io
 import json
 import math
 import os
@@ -30,8 +28,8 @@ from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 from tqdm import tqdm
 
+from course.checkpoints import packed, read_checkpoint, unpacked, write_checkpoint
 from course.checks import check_counts
-from course.files import write, write_text
 from course.lesson import one_sentence
 from course.paths import DATA_DIR, PROJECT_ROOT
 from course.pictures import IMAGENET_MEAN, IMAGENET_STD, load_image
@@ -290,45 +288,30 @@ def train_vit(
 
 def save_vit(model: nn.Module, log: Sequence[str], file: Path = CHECKPOINT, *, count: int = 1000) -> float:
     """Write the weights as float16, and the log with their SHA-256 beside them; accuracy of what was written."""
-    buffer = io.BytesIO()
-    torch.save({key: tensor.half() for key, tensor in model.state_dict().items()}, buffer)
-    saved = vit_from(buffer.getvalue())
+    data = packed(model)
+    saved = vit_from(unpacked(data))
     one, two = (accuracy(saved, held_out_scenes(count, animals=n, seed=n)) for n in (1, 2))
-    head = [
-        f"# made by `{COMMAND}`",
-        f"# torch {torch.__version__}, {torch.get_num_threads()} threads, {os.cpu_count()} cores",
-        f"# {sum(p.numel() for p in saved.parameters())} parameters",
-        f"# accuracy on {count} held-out scenes with one animal {one:.3f}; both of two animals found {two:.3f}",
-        f"# sha256 {hashlib.sha256(buffer.getvalue()).hexdigest()}", "step,loss,accuracy,seconds",
+    notes = [
+        f"made by `{COMMAND}`",
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {os.cpu_count()} cores",
+        f"{sum(p.numel() for p in saved.parameters())} parameters",
+        f"accuracy on {count} held-out scenes with one animal {one:.3f}; both of two animals found {two:.3f}",
     ]  # fmt: skip
-    write(file, lambda stream: stream.write(buffer.getvalue()))
-    write_text(file.with_suffix(".csv"), "\n".join([*head, *log, ""]))
+    write_checkpoint(file, data, notes, "step,loss,accuracy,seconds", log)
     return one
 
 
-def vit_from(data: bytes) -> nn.Module:
-    """The bytes of a checkpoint -> the network, float32, in eval mode, frozen."""
+def vit_from(weights: dict[str, Tensor]) -> nn.Module:
+    """The network with these weights, in eval mode, frozen."""
     with torch.random.fork_rng(devices=[]):
         model = small_vit()
-    state = torch.load(io.BytesIO(data), weights_only=True)
-    model.load_state_dict({key: tensor.float() for key, tensor in state.items()})
+    model.load_state_dict(weights)
     return model.eval().requires_grad_(False)
 
 
 def load_vit(file: Path = CHECKPOINT) -> nn.Module:
-    """The trained network of a checkpoint, once its SHA-256 is the one in its log.
-
-    Raises:
-        RuntimeError: the checkpoint or its log is missing, truncated, or does not belong to the other.
-    """
-    log = file.with_suffix(".csv")
-    data, text = (path.read_bytes() if path.exists() else b"" for path in (file, log))
-    if not data or f"# sha256 {hashlib.sha256(data).hexdigest()}\n".encode() not in text:
-        raise RuntimeError(
-            f"{file.name} or {log.name} in {file.parent} is missing, truncated or altered; restore both with "
-            f"`git checkout -- data/weights/{file.stem}.*`, or train anew with `{COMMAND}`"
-        )
-    return vit_from(data)
+    """The trained network of a checkpoint; RuntimeError as in read_checkpoint."""
+    return vit_from(read_checkpoint(file, COMMAND))
 
 
 def main() -> None:

@@ -13,7 +13,6 @@ from advanced.train_manipulated import (
     manipulate,
     map_and_logits,
     measured,
-    save_manipulated,
     share_on_frame,
     training_batch,
 )
@@ -73,19 +72,6 @@ def test_training_moves_the_weights_and_is_logged(monkeypatch):
     assert not any(weight.requires_grad for weight in model.parameters())
     assert len(log) == 1
     assert log[0].startswith("8,")
-
-
-def test_what_is_saved_is_loaded_and_damage_is_told(squeezenet, shepherd, tmp_path):
-    file = tmp_path / "net.pt"
-    save_manipulated(squeezenet, {"made by": "a test"}, ["20,0.1,0.5,3"], file)
-    assert "# made by: a test\n" in file.with_suffix(".csv").read_text()
-    again = load_manipulated(file)(shepherd)
-    torch.testing.assert_close(again, squeezenet(shepherd), rtol=2e-2, atol=2e-2)           # float16
-    file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(RuntimeError, match=r"net\.pt.*git checkout"):
-        load_manipulated(file)
-    with pytest.raises(RuntimeError, match="missing"):
-        load_manipulated(tmp_path / "none.pt")
 
 
 @pytest.mark.slow
