@@ -161,6 +161,19 @@ def forest_plot(panels: dict[str, Sequence[ForestRow]], *, xlabel: str, heading:
     return figure
 
 
+def describe(figure: Figure) -> str:
+    """What is written in a figure, as a text for those who cannot see it: heading, panels, axes and legends."""
+    parts = [figure.get_suptitle()]
+    for axis in figure.axes:
+        titles = [axis.get_title(loc) for loc in ("left", "center", "right")]
+        legend = axis.get_legend()
+        lines = [text.get_text() for text in legend.get_texts()] if legend else []
+        named = [axis.get_xlabel() and f"{axis.get_xlabel()} (across)", axis.get_ylabel() and f"{axis.get_ylabel()} (up)"]
+        parts.append(", ".join(filter(None, [*titles, *named, *lines])))
+    parts = list(dict.fromkeys(" ".join(part.split()) for part in parts if part))  # each once, in order
+    return ". ".join(parts) or "A figure without words"
+
+
 def save_figure(figure: Figure, path: str | os.PathLike, *, keep_open: bool = False) -> Figure:
     """Save under a temporary name, rename, and close the figure unless it is to stay open."""
     path = Path(path)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 import utils
 from course.checks import one_line, target_indices
-from course.figures import save_figure
+from course.figures import describe, save_figure
 from course.paths import OUTPUT_DIR
 from course.pictures import list_pictures
 from course.weights import EMBEDDED, in_bfloat16
@@ -102,7 +102,8 @@ class Lesson:
         if in_notebook():
             from IPython.display import display
 
-            display(figure)  # a value inside `if __name__ ...` is not displayed by itself
+            # a value inside `if __name__ ...` is not displayed by itself
+            display(figure, metadata={"image/png": {"alt": describe(figure)}, "name": name})
             plt.close(figure)
             return
         file = self.args.output_dir / f"{name}.png"
