@@ -1,14 +1,15 @@
-# make lessons | full | results | test | fast | extended | notebooks | student | mutants | bench | gallery | clean
+# make lessons | full | results | test | fast | extended | notebooks | book | student | mutants | bench | gallery | clean
 # VENV=path chooses another environment
 
 VENV ?= .venv
 PYTHON ?= python3
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready-$(firstword $(shell cksum < requirements.txt))
+BOOK_READY := $(VENV)/.ready-book-$(firstword $(shell cksum requirements-book.txt 2>/dev/null))
 LESSONS := $(sort $(wildcard [0-9][0-9]_*.py))
 PARTS := $(shell grep -l '^\# %% \[markdown\]' evaluation/*.py advanced/*.py)
 
-.PHONY: lessons full results test fast extended notebooks student mutants bench gallery clean
+.PHONY: lessons full results test fast extended notebooks book student mutants bench gallery clean
 
 # Every lesson, and every part in its short form
 lessons: $(READY)
@@ -36,13 +37,13 @@ fast: $(READY)
 extended: $(READY)
 	OMP_NUM_THREADS=1 $(RUN) -m pytest tests -n auto -m extended
 
+# Executed, in outputs/notebooks/; one whose code has not changed is kept
 notebooks: $(READY)
-	@mkdir -p outputs/notebooks
-	@for script in $(LESSONS) $(PARTS); do \
-		book=outputs/notebooks/$$(echo $${script%.py} | tr / .).ipynb; \
-		$(RUN) -m jupytext --quiet --set-kernel python3 --execute --run-path . --output $$book $$script || exit 1; \
-		echo "wrote $$book"; \
-	done
+	$(RUN) book/notebooks.py
+
+# outputs/book/index.html, from executed notebooks; needs npm once, for MathJax
+book: $(BOOK_READY)
+	$(RUN) book/build.py
 
 # What students get: the lessons with gaps
 student: $(READY)
@@ -78,6 +79,10 @@ $(READY): requirements.txt
 	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
 	@echo "installing requirements.txt into $(VENV): about 5.5 GB on Linux, a minute or more"
 	$(RUN) -m pip install --quiet -r requirements.txt
+	@touch $@
+
+$(BOOK_READY): requirements-book.txt $(READY)
+	$(RUN) -m pip install --quiet -r requirements-book.txt
 	@touch $@
 
 # Every lesson and part in order, lesson 08 and the parts with the options in $(1); a table at the end, status 1 if one failed.

@@ -4,7 +4,7 @@
     python book/notebooks.py 05_gradcam      some
 
 A notebook is up to date if no statement of its cells, of the project's modules that these use, no file of data/ and no
-library version has changed since it ran. Text and comments may change: they are taken from the lesson, the outputs
+library's version has changed since it ran. Text and comments may change: they are taken from the lesson, the outputs
 from the earlier run.
 """
 
@@ -71,8 +71,8 @@ def used_by(name: str) -> frozenset[str]:
 
 
 def all_used_by(name: str) -> set[str]:
-    """The modules a lesson rests on, directly or not, without itself; course/ and utils.py always."""
-    done, waiting = set(), [name, "utils", *(other for other in modules() if other.startswith("course."))]
+    """The modules a lesson rests on, directly or not, without itself."""
+    done, waiting = set(), [name]
     while waiting:
         module = waiting.pop()
         if module not in done:
