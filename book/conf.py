@@ -43,8 +43,9 @@ html_show_sourcelink = False
 html_show_sphinx = False
 html_show_search_summary = False  # a summary is fetched, which a browser forbids for pages from disk
 html_context = {"default_mode": "auto"}
+LOGO = "static/icon.svg"
 html_theme_options = {
-    "logo": {"text": "Saliency maps", "image_light": "static/icon.svg", "image_dark": "static/icon.svg", "alt_text": ""},
+    "logo": {"text": "Saliency maps", "alt_text": "", "image_light": LOGO, "image_dark": LOGO},
     "home_page_in_toc": False,
     "show_navbar_depth": 1,
     "collapse_navbar": True,

@@ -20,7 +20,8 @@ def copy_licences(target: Path, mathjax: Path) -> None:
     shutil.copy(mathjax, target / "_static/mathjax/tex-svg.js")
     shutil.copy(mathjax.parent.parent / "LICENSE", target / "_static/mathjax/LICENSE")
     for package in SHIPPED:
-        texts = [file for file in distribution(package).files if "LICEN" in file.name.upper() and "dist-info" in str(file)]
+        files = [file for file in distribution(package).files if "dist-info" in str(file)]
+        texts = [file for file in files if "LICEN" in file.name.upper()]
         if not texts:
             raise RuntimeError(f"{package} has no file with its licence; find it, and name it in book/licences.py")
         folder = target / "_static/licences" / package

@@ -13,7 +13,8 @@ from questions import Question, questions
 def block(question: Question) -> str:
     """One question in MyST Markdown: its text, its choices, and the answers folded."""
     said = question.choices or question.why
-    why = "\n".join(f"- **{'Any other number' if answer == 'else' else answer}**: {question.why[answer]}" for answer in said)
+    names = {"else": "Any other number"}
+    why = "\n".join(f"- **{names.get(answer, answer)}**: {question.why[answer]}" for answer in said)
     choices = "\n".join(f"- **{letter}** {sentence}" for letter, sentence in question.choices.items())
     return (
         f"::::{{div}} quiz\n**{question.number} {question.title}** {question.text}\n\n{choices}\n\n"

@@ -77,14 +77,15 @@ def tasks_of(name: str, markdown: str, code: str) -> list[Task]:
 def facts(exercise: Exercise) -> str:
     """Difficulty, minutes and points in words."""
     points = f"{exercise.points:g} point{'s' * (exercise.points != 1)}" if exercise.points else "no code to submit"
-    return f"difficulty {exercise.difficulty} of 5 ({DIFFICULTY[exercise.difficulty]}), {exercise.minutes} minutes, {points}"
+    difficulty = f"difficulty {exercise.difficulty} of 5 ({DIFFICULTY[exercise.difficulty]})"
+    return f"{difficulty}, {exercise.minutes} minutes, {points}"
 
 
 def page(task: Task, lesson_title: str, lesson_page: str, script: str) -> str:
     """The exercise's page in MyST Markdown."""
     number = task.exercise.number
-    parts = [f"# {number} {task.exercise.title}", f"*{facts(task.exercise)}*", f"From [{lesson_title}](../{lesson_page})."]
-    parts.append(task.text)
+    origin = f"From [{lesson_title}](../{lesson_page})."
+    parts = [f"# {number} {task.exercise.title}", f"*{facts(task.exercise)}*", origin, task.text]
     for gap in task.gaps:
         parts.append(f"```python\n{gap}\n```")
     if task.hints:
@@ -94,8 +95,8 @@ def page(task: Task, lesson_title: str, lesson_page: str, script: str) -> str:
     if task.exercise.points:
         parts.append(
             "## Try it\n\n"
-            f"Search for `EXERCISE {number}` in `{script}` of your student folder (`make student` makes one), fill in the "
-            "gap, and run in that folder:\n\n"
+            f"Search for `EXERCISE {number}` in `{script}` of your student folder (`make student` makes one), fill in "
+            "the gap, and run in that folder:\n\n"
             f"```\npytest tests --submission=. --exercise={number}\n```"
         )
     return "\n\n".join(parts) + "\n"
@@ -110,9 +111,9 @@ def overview(tasks: list[Task], lessons: dict[str, tuple[str, str]]) -> str:
     """
     minutes, points = (sum(getattr(task.exercise, what) for task in tasks) for what in ("minutes", "points"))
     parts = [
-        f"# Exercises\n\n{len(tasks)} exercises, {points:g} points, about {round(minutes / 60)} hours. Each has a page of its "
-        "own with hints that unfold one at a time. Before them come questions to predict: they stand, as a quiz, at the "
-        "end of each lesson.",
+        f"# Exercises\n\n{len(tasks)} exercises, {points:g} points, about {round(minutes / 60)} hours. Each has a page "
+        "of its own with hints that unfold one at a time. Before them come questions to predict: they stand as a quiz "
+        "at the end of each lesson.",
     ]
     for name, (title, page) in lessons.items():
         rows = [f"| [{t.exercise.number} {t.exercise.title}]({t.exercise.number}.md) | {dots(t.exercise)} | "

@@ -168,8 +168,9 @@ def describe(figure: Figure) -> str:
         titles = [axis.get_title(loc) for loc in ("left", "center", "right")]
         legend = axis.get_legend()
         lines = [text.get_text() for text in legend.get_texts()] if legend else []
-        named = [axis.get_xlabel() and f"{axis.get_xlabel()} (across)", axis.get_ylabel() and f"{axis.get_ylabel()} (up)"]
-        parts.append(", ".join(filter(None, [*titles, *named, *lines])))
+        named = {"across": axis.get_xlabel(), "up": axis.get_ylabel()}
+        axes = [f"{label} ({way})" for way, label in named.items() if label]
+        parts.append(", ".join(filter(None, [*titles, *axes, *lines])))
     parts = list(dict.fromkeys(" ".join(part.split()) for part in parts if part))  # each once, in order
     return ". ".join(parts) or "A figure without words"
 

@@ -152,10 +152,11 @@ def test_show_opens_each_figure_and_closes_it(tmp_path, monkeypatch):
 def test_a_notebook_displays_the_figure_and_writes_nothing(tmp_path, monkeypatch):
     displayed = []
     monkeypatch.setattr(running, "in_notebook", lambda: True)
-    monkeypatch.setattr("IPython.display.display", displayed.append)
+    monkeypatch.setattr("IPython.display.display", lambda *shown, metadata: displayed.extend([*shown, metadata]))
     figure = plt.figure()
+    figure.suptitle("Two maps")
     begun("--output-dir", str(tmp_path / "new")).show(figure, "a")
-    assert displayed == [figure]
+    assert displayed == [figure, {"image/png": {"alt": "Two maps"}, "name": "a"}]
     assert not (tmp_path / "new").exists()
     assert not plt.get_fignums()
 
