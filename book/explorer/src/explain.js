@@ -129,6 +129,7 @@ export class Panel {
     if (this.job) this.app.client.stop(this.job);
     if (!this.app.picture || !this.app.top) return;
     this.result = null;
+    this.stopped = false;
     this.found = this.wait();
   }
 
@@ -156,7 +157,8 @@ export class Panel {
       this.find('.progress').hidden = true;
       this.seconds = (performance.now() - started) / 1000;
       this.canvas.dataset.state = stopped ? 'stopped' : 'done';
-      this.report(stopped);
+      this.stopped = stopped;
+      this.report();
       app.mapped(this);
     } catch (error) {
       if (this.job === id) this.refuse(app.explainError(error));
@@ -190,12 +192,12 @@ export class Panel {
     requestAnimationFrame(() => {
       this.waiting = false;
       this.app.paint();
-      this.report(false);
+      this.report();
     });
   }
 
   /** Numbers beneath the map, each with what it is to be compared with. */
-  report(stopped) {
+  report() {
     if (!this.result) return;
     const { method } = this.choice, { done, total, shares, gain, path, height, width } = this.result, facts = [];
     if (method === 'smoothGrad') facts.push(`Mean of ${done} noisy cop${done === 1 ? 'y' : 'ies'} of ${total}.`);
@@ -206,7 +208,7 @@ export class Panel {
       this.drawPath(path, done / total);
     }
     if (method === 'gradCam' || method === 'cam') facts.push(`The layer has ${height} × ${width} places, enlarged to 224 × 224.`);
-    if (stopped) facts.push('Stopped.');
+    if (this.stopped) facts.push('Stopped.');
     else if (this.seconds && done === total && !this.job) facts.push(`It took ${this.seconds.toFixed(1)} s.`);
     this.find('.facts').textContent = facts.join(' ');
   }
