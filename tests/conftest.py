@@ -100,27 +100,39 @@ def lesson_text(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def tiny() -> nn.Module:
-    """A float64 TinyConvNet in eval mode with fixed random weights."""
+def seed(request: pytest.FixtureRequest) -> int:
+    """Of the inputs: 0, or what the grader chose (--draw), so that no answer can be known beforehand."""
+    return request.config.stash[grading.SEED]
+
+
+@pytest.fixture
+def drawn(seed: int) -> torch.Generator:
+    """Draws a test's inputs."""
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture
+def tiny(seed: int) -> nn.Module:
+    """A float64 TinyConvNet in eval mode with random weights."""
     with torch.random.fork_rng():
-        torch.manual_seed(7)
+        torch.manual_seed(7 + seed)
         return TinyConvNet().double().eval()
 
 
 @pytest.fixture
-def linear() -> nn.Module:
+def linear(seed: int) -> nn.Module:
     """S_c(x) = w_c . x + b_c on 3 x 2 x 4 images, three classes, float64."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(24, 3)).double().eval()
     with torch.no_grad():
-        model[1].weight.copy_(torch.linspace(-2, 3, 72).reshape(3, 24).cos())
+        model[1].weight.copy_((torch.linspace(-2, 3, 72).reshape(3, 24) + seed % 1000).cos())
         model[1].bias.copy_(torch.tensor([0.5, -1.0, 2.0]))
     return model
 
 
 @pytest.fixture
-def small_images() -> Tensor:
+def small_images(seed: int) -> Tensor:
     """Three different non-square images, (3, 3, 7, 9), float64, with different value ranges."""
-    generator = torch.Generator().manual_seed(3)
+    generator = torch.Generator().manual_seed(3 + seed)
     images = torch.randn(3, 3, 7, 9, generator=generator, dtype=torch.float64)
     return images * torch.tensor([0.5, 1.0, 3.0])[:, None, None, None]
 
@@ -275,4 +287,29 @@ def relative_error(first: Tensor, second: Tensor) -> float:
 def assert_tensor(actual: object, expected: Tensor, **tolerances: float) -> None:
     """A plain tensor of that shape, dtype and value. A subclass could answer every question about itself."""
     assert type(actual) is Tensor, f"got a {type(actual).__name__} where a Tensor belongs"
-    torch.testing.assert_close(actual, expected, **tolerances)
+    assert actual.shape == expected.shape, f"the shape is {tuple(actual.shape)}, not {tuple(expected.shape)}"
+    assert actual.dtype == expected.dtype, f"the dtype is {actual.dtype}, not {expected.dtype}"
+    try:
+        torch.testing.assert_close(actual, expected, **tolerances)
+    except AssertionError:
+        raise AssertionError(how_far(actual.detach(), expected.detach())) from None
+
+
+def how_far(actual: Tensor, expected: Tensor) -> str:
+    """How wrong a tensor is, and where, without the right values."""
+    actual, expected = actual.double(), expected.double()
+    if actual.isnan().any() and not expected.isnan().any():
+        return f"{actual.isnan().sum()} of {actual.numel()} values are NaN"
+    error, size = (actual - expected).abs().nan_to_num(), expected.abs().max().item()
+    place = tuple(int(i) for i in torch.unravel_index(error.argmax(), error.shape))
+    off = (error > 1e-5 * max(size, 1)).sum().item()
+    where = f", at place {place}" if place else ""
+    text = f"{off} of {error.numel()} values are off, by {error.max():.3g} at most{where}"
+    factor = (actual * expected).sum() / expected.square().sum()
+    if not actual.any():
+        return f"{text}; all of yours are 0"
+    if size and torch.allclose(actual, factor * expected, rtol=1e-4, atol=1e-6 * size):
+        return f"{text}; all of yours are {factor:.4g} times as large as they should be"
+    if torch.allclose(actual.abs(), expected.abs(), rtol=1e-4, atol=1e-6 * size):
+        return f"{text}; only signs are wrong"
+    return f"{text}; the right ones go up to {size:.3g} in absolute value"

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from grader import wire
+from conftest import assert_tensor
+from grader import report, wire
 from grader.box import bubblewrap
 from grader.submission import answers_in, candidates, decoded, files_of, handed_in, helpers_of
 from mutants.cheats import DAMAGE, FORGERIES
@@ -152,6 +153,40 @@ def test_what_is_not_plain_stays_there():
 def test_nonsense_is_no_answer(data):
     with pytest.raises(wire.Nonsense):
         wire.unpack(data)
+
+
+# What a student reads
+
+
+@pytest.mark.parametrize(
+    ("actual", "said"),
+    [([1.0, 2.0, 6.0], r"1 of 3 values are off, by 2 at most, at place \(2,\); the right ones go up to 4"),
+     ([0.5, 1.0, 2.0], r"3 of 3 .*; all of yours are 0.5 times as large as they should be"),
+     ([0.0, 0.0, 0.0], r"3 of 3 .*; all of yours are 0"),
+     ([1.0, -2.0, 4.0], r"1 of 3 .*; only signs are wrong"),
+     ([1.0, float("nan"), 4.0], r"1 of 3 values are NaN"),
+     ([[1.0, 2.0, 4.0]], r"the shape is \(1, 3\), not \(3,\)"),
+     ([1, 2, 4], r"the dtype is torch.int64, not torch.float32")],
+)  # fmt: skip
+def test_an_error_is_told_with_its_size_and_place(actual, said):
+    with pytest.raises(AssertionError, match=said):
+        assert_tensor(torch.tensor(actual), torch.tensor([1.0, 2.0, 4.0]))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("Tensor-likes are not close!\n\nMismatched elements: 3 / 4 (75.0%)\nGreatest absolute difference: 2.5 at index "
+      "(0, 1) (up to 1e-05 allowed)\n", "3 of 4 values are off, by 2.5 at most, at place (0, 1)"),
+     ("assert 0.2 == 0.125 ± 1.2e-07\n  comparison failed", "got 0.2, which is off by 0.075"),
+     ("Scalars are not close!\n\nExpected 1.5 but got 2.0.\n", "got 2.0, which is off by 0.5"),
+     ("assert [1, 2] == [2, 1]\n  At index 0", "got [1, 2], which is not right"),
+     ("DID NOT RAISE <class 'ValueError'>", "no ValueError was raised, but should be"),
+     ("Regex pattern did not match.\n  Expected", "the right kind of error was raised, but its text does not name"),
+     ("the images were modified\nassert False", "the images were modified"),
+     ("\x1b[31mred\x1b[0m in /home/ada/x.py", "red in ...")],
+)  # fmt: skip
+def test_a_reason_is_a_sentence_without_the_right_value(text, said):
+    assert report.plainly(text).startswith(said)
 
 
 # Cheats and damage: tests/mutants/cheats.py

@@ -14,8 +14,7 @@ QUESTIONS = [question for file in lesson_files(PROJECT_ROOT)
     "question", [pytest.param(each, marks=pytest.mark.points(POINTS, exercise=each.number), id=each.number)
                  for each in QUESTIONS]
 )  # fmt: skip
-def test_question(question: Question, lesson_text: str):
-    """Your answer."""
+def test_answer(question: Question, lesson_text: str):
     answer = answer_in(lesson_text, question.number)
     if answer is None:
         raise NotImplementedError(question.number)

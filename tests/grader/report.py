@@ -9,6 +9,9 @@ from typing import NamedTuple
 import pytest
 from markers import Exercise
 
+NUMBER = r"(-?\d+(?:\.\d+)?(?:e[-+]\d+)?)"
+NEAR = re.compile(rf"assert {NUMBER} == {NUMBER} ± ")
+SCALARS = re.compile(rf"Scalars are not .*?Expected {NUMBER} but got {NUMBER}", re.DOTALL)
 LONGEST = 400  # characters of a reason
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
 PATHS = re.compile(r"(?:/[\w.+-]+){2,}/?|[A-Za-z]:\\[\w\\.-]+")
@@ -61,11 +64,35 @@ def reason_of(report: pytest.TestReport) -> tuple[str, str]:
     """The exception's name and its text, of the first thing that went wrong."""
     crash = getattr(report.longrepr, "reprcrash", None)
     text = (crash.message if crash else str(report.longrepr)).strip() or "no reason given"
-    first = text.split("\nassert ")[0].split("\nE ")[0]
-    kind, colon, rest = first.partition(":")
-    if colon and re.fullmatch(r"[\w.]+", kind):
-        return kind.rpartition(".")[2], clean(rest)
-    return "AssertionError", clean(first)
+    kind, colon, rest = text.partition(":")
+    if not colon or not re.fullmatch(r"[\w.]+", kind):
+        kind, rest = "AssertionError", text
+    kind, rest = kind.rpartition(".")[2], rest.strip()
+    return ("AssertionError", plainly(rest)) if kind in ("AssertionError", "Failed") else (kind, clean(rest))
+
+
+def plainly(text: str) -> str:
+    """What a failed comparison says, in words: what came, how far off it is and where; never the right value."""
+    error = re.search(r"Greatest absolute difference: (\S+)(?: at index (\([\d, ]*\)))?", text)
+    if error:
+        where = f", at place {error[2]}" if error[2] and error[2] != "()" else ""
+        share = re.search(r"Mismatched elements: (\d+) / (\d+)", text)
+        return f"{f'{share[1]} of {share[2]}' if share else 'some'} values are off, by {error[1]} at most{where}"
+    near = NEAR.match(text)
+    if near:
+        return f"got {near[1]}, which is off by {abs(float(near[1]) - float(near[2])):.3g}"
+    scalars = SCALARS.match(text)
+    if scalars:
+        return f"got {scalars[2]}, which is off by {abs(float(scalars[1]) - float(scalars[2])):.3g}"
+    if "DID NOT RAISE" in text:
+        kind = re.search(r"DID NOT RAISE .*?(\w+)'?>?$", text.splitlines()[0])
+        return f"no {kind[1] if kind else 'error'} was raised, but should be"
+    if text.startswith("Regex pattern did not match"):
+        return "the right kind of error was raised, but its text does not name what is wrong"
+    came = re.match(r"assert (.+?) == ", text)
+    if came and "(" not in came[1][:40].split(" ")[0]:
+        return clean(f"got {came[1][:120]}, which is not right")
+    return "what the test asks for is not so" if text.startswith("assert ") else clean(text.split("\nassert ")[0])
 
 
 def shorten(report: pytest.TestReport) -> None:
@@ -78,9 +105,14 @@ def shorten(report: pytest.TestReport) -> None:
 
 
 def readable(item: pytest.Item) -> str:
-    """A test's name in words: the first sentence of its docstring, or its name."""
-    text = inspect.getdoc(item.function) or item.function.__name__.removeprefix("test_").replace("_", " ")
-    return clean(re.split(r"(?<=[.!?])\s|\n\n", text.replace("\n", " "))[0].rstrip("."))
+    """A test's name in words."""
+    return item.originalname.removeprefix("test_").replace("_", " ")
+
+
+def hint_of(item: pytest.Item) -> str:
+    """What helps: the mark's hint, or the first sentences of the test's docstring."""
+    mark = item.get_closest_marker("points")
+    return mark.kwargs.get("hint") or clean(" ".join((inspect.getdoc(item.function) or "").split()))
 
 
 def grade(exercise: Exercise, results: list[tuple[pytest.Item, Outcome]]) -> Grade:
@@ -95,7 +127,7 @@ def grade(exercise: Exercise, results: list[tuple[pytest.Item, Outcome]]) -> Gra
             outcome = Outcome("wrong", "passed, but counts only together with the right value")
         earned = mark.args[0] if counts else 0
         tests.append(
-            Test(readable(item), item.name, mark.args[0], contract, mark.kwargs.get("hint", ""), outcome, earned)
+            Test(readable(item), item.originalname, mark.args[0], contract, hint_of(item), outcome, earned)
         )
     kinds = {test.outcome.kind for test in tests}
     if kinds == {"passed"}:
