@@ -17,6 +17,7 @@ import json
 import multiprocessing
 import os
 import re
+import secrets
 import shutil
 import sys
 import tempfile
@@ -129,7 +130,7 @@ def grade(kept: Path, options: list[str], named: tuple[str, Path]) -> dict:
         return {"error": f"{type(error).__name__}: {error}"[:200]}
     finally:
         fresh.unlink(missing_ok=True)
-    grades["extra_data"] = {"fingerprint": now}
+    grades["extra_data"] = {**grades.get("extra_data", {}), "fingerprint": now}
     write_text(file, json.dumps(grades, indent=1))
     return grades
 
@@ -207,9 +208,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--to", type=Path, required=True, help="the table to write, such as grades.csv")
     parser.add_argument("-j", type=int, default=1, metavar="N", help="submissions at a time (default: %(default)s)")
     parser.add_argument("--time-limit", type=float, default=10, help="seconds for a call (default: %(default)s)")
+    parser.add_argument("--draw", type=int, metavar="SEED", help="of the tests' inputs, one for all (default: random)")
     parser.add_argument("--isolation", choices=("auto", "bubblewrap", "none"), default="auto")
     args = parser.parse_args(argv)
-    options = [f"--time-limit={args.time_limit}", f"--isolation={args.isolation}"]
+    draw = secrets.randbits(31) if args.draw is None else args.draw
+    options = [f"--time-limit={args.time_limit}", f"--isolation={args.isolation}", f"--draw={draw}"]
     try:
         with tempfile.TemporaryDirectory(prefix="class-") as scratch:
             found = submissions(args.submissions, Path(scratch))
@@ -224,7 +227,7 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"wrote {args.to}\nwrote {args.to.with_suffix('.html')}\n{summary(graded)}")
+    print(f"inputs drawn from --draw={draw}\nwrote {args.to}\nwrote {args.to.with_suffix('.html')}\n{summary(graded)}")
     return 1 if any("error" in grades for grades in results) else 0
 
 

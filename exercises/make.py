@@ -3,6 +3,7 @@
     python exercises/make.py --to student/                       lessons with gaps, utils.py, data, tests, README
     python exercises/make.py --to student/ --notebooks           and each lesson as a notebook
     python exercises/make.py --to course/source/maps --nbgrader  notebooks with solutions and tests, for nbgrader
+    python exercises/make.py --gradescope autograder.zip         what Gradescope runs; holds the reference
     python exercises/make.py --headings                          lessons and README say what the declarations say
 """
 
@@ -14,11 +15,13 @@ import re
 import shutil
 import sys
 import textwrap
+import zipfile
 from pathlib import Path
 
 import jupytext
 
 ROOT = Path(__file__).resolve().parent.parent
+FORGES = Path(__file__).resolve().parent / "forges"  # what Gradescope and a forge run
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from markers import (
@@ -111,8 +114,9 @@ def write_lessons(root: Path, to: Path, notebooks: bool, nbgrader: bool) -> None
     for file in lesson_files(root):
         text, name = file.read_text(encoding="utf-8"), lesson_name(file, root)
         student, copy = emptied(text, file.name), to / file.relative_to(root)
-        copy.parent.mkdir(exist_ok=True)
-        copy.write_text(student, encoding="utf-8")
+        if not nbgrader:
+            copy.parent.mkdir(exist_ok=True)
+            copy.write_text(student, encoding="utf-8")
         if notebooks or nbgrader:
             book = notebook(for_nbgrader(text, file.name) if nbgrader else student, name, tests=nbgrader)
             (to / f"{name}.ipynb").write_text(book, encoding="utf-8")
@@ -179,6 +183,26 @@ def write_headings(root: Path = ROOT) -> list[Path]:
     return changed
 
 
+def autograder(to: Path, root: Path = ROOT) -> None:
+    """Write Gradescope's zip: setup.sh, run_autograder, the reference, the tests with points; no weights."""
+    partial = to.with_name(f".{to.name}.{os.getpid()}.part")
+    patterns = ("*.py", "course/*.py", *(f"{room}/*.py" for room in ROOMS), "requirements.txt", "pyproject.toml",
+                "tests/conftest.py", "tests/markers.py", "tests/questions.py", "tests/grader/*.py",
+                "tests/test_points_*.py", "data/*")  # fmt: skip
+    files = sorted({file for pattern in patterns for file in root.glob(pattern) if file.is_file()})
+    try:
+        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as package:
+            for file in (FORGES / "setup.sh", FORGES / "run_autograder"):
+                info = zipfile.ZipInfo(file.name, (2020, 1, 1, 0, 0, 0))
+                info.external_attr = 0o755 << 16
+                package.writestr(info, file.read_bytes())
+            for file in files:
+                package.write(file, file.relative_to(root))
+        os.replace(partial, to)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def make(to: Path, *, root: Path = ROOT, notebooks: bool = False, nbgrader: bool = False) -> None:
     """Write the student tree, all of it or nothing.
 
@@ -191,7 +215,11 @@ def make(to: Path, *, root: Path = ROOT, notebooks: bool = False, nbgrader: bool
     try:
         partial.mkdir(parents=True)
         write_lessons(root, partial, notebooks, nbgrader)
-        copy_rest(root, partial)
+        if not nbgrader:                                               # 69 MB for each student of a class otherwise
+            copy_rest(root, partial)
+            forge = partial / ".github" / "workflows"
+            forge.mkdir(parents=True)
+            shutil.copy(FORGES / "grade.yml", forge)
         os.replace(partial, to)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -202,6 +230,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="exercises/make.py", description="Derive the student tree from the lessons.")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--to", type=Path, help="the folder to write, which must not hold anything yet")
+    what.add_argument("--gradescope", type=Path, metavar="ZIP", help="write an autograder for Gradescope")
     what.add_argument("--headings", action="store_true", help="write what the declarations say into lessons and README")
     parser.add_argument("--notebooks", action="store_true", help="write each lesson as a notebook as well")
     parser.add_argument("--nbgrader", action="store_true",
@@ -210,6 +239,10 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if args.headings:
             print("\n".join(f"wrote {file}" for file in write_headings()) or "all lessons say it already")
+            return 0
+        if args.gradescope:
+            autograder(args.gradescope.resolve())
+            print(f"wrote {args.gradescope}")
             return 0
         make(args.to.resolve(), notebooks=args.notebooks, nbgrader=args.nbgrader)
     except (ValueError, OSError) as error:

@@ -45,6 +45,20 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     """Before pytest sets its reports up."""
     config.addinivalue_line("markers", "points(points, exercise): what a test is worth when a submission is graded")
     grading.switch_on(config)
+    CHOSEN["seed"] = config.stash[grading.SEED]
+
+
+CHOSEN = {"seed": 0}  # what the grader draws the tests' inputs from: --draw
+
+
+def seeded(number: int) -> int:
+    """A seed of a test's own, which nobody knows before the grader has chosen."""
+    return number + CHOSEN["seed"]
+
+
+def drawing(number: int) -> torch.Generator:
+    """A generator for a test's inputs."""
+    return torch.Generator().manual_seed(seeded(number))
 
 
 class TinyConvNet(nn.Module):
@@ -100,39 +114,27 @@ def lesson_text(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def seed(request: pytest.FixtureRequest) -> int:
-    """Of the inputs: 0, or what the grader chose (--draw), so that no answer can be known beforehand."""
-    return request.config.stash[grading.SEED]
-
-
-@pytest.fixture
-def drawn(seed: int) -> torch.Generator:
-    """Draws a test's inputs."""
-    return torch.Generator().manual_seed(seed)
-
-
-@pytest.fixture
-def tiny(seed: int) -> nn.Module:
+def tiny() -> nn.Module:
     """A float64 TinyConvNet in eval mode with random weights."""
     with torch.random.fork_rng():
-        torch.manual_seed(7 + seed)
+        torch.manual_seed(seeded(7))
         return TinyConvNet().double().eval()
 
 
 @pytest.fixture
-def linear(seed: int) -> nn.Module:
+def linear() -> nn.Module:
     """S_c(x) = w_c . x + b_c on 3 x 2 x 4 images, three classes, float64."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(24, 3)).double().eval()
     with torch.no_grad():
-        model[1].weight.copy_((torch.linspace(-2, 3, 72).reshape(3, 24) + seed % 1000).cos())
+        model[1].weight.copy_((torch.linspace(-2, 3, 72).reshape(3, 24) + seeded(0) % 1000).cos())
         model[1].bias.copy_(torch.tensor([0.5, -1.0, 2.0]))
     return model
 
 
 @pytest.fixture
-def small_images(seed: int) -> Tensor:
+def small_images() -> Tensor:
     """Three different non-square images, (3, 3, 7, 9), float64, with different value ranges."""
-    generator = torch.Generator().manual_seed(3 + seed)
+    generator = drawing(3)
     images = torch.randn(3, 3, 7, 9, generator=generator, dtype=torch.float64)
     return images * torch.tensor([0.5, 1.0, 3.0])[:, None, None, None]
 

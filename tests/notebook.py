@@ -3,8 +3,9 @@
     from tests.notebook import points
     points("05_gradcam", "5.1")
 
-The reference is the project this file lies in, or the one that the environment variable SALIENCY_COURSE names: a folder
-that was given to students has gaps where earlier lessons should be.
+The first call grades the whole notebook, the others read what it found. The reference is the project this file lies in,
+or the one that the environment variable SALIENCY_COURSE names: a folder that was given to students has gaps where
+earlier lessons should be.
 """
 
 from __future__ import annotations
@@ -15,22 +16,35 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from functools import cache
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).resolve().parent))
 
-def points(lesson: str, exercise: str) -> float:
-    """Points earned by the notebook as it was last saved, from the current folder; the reason for less is printed."""
+from questions import points_of
+
+
+@cache
+def graded(lesson: str, changed: int) -> list[dict]:
+    """The entries of results.json for a notebook of the current folder, as it was saved at that time."""
     course = Path(os.environ.get("SALIENCY_COURSE") or Path(__file__).resolve().parent.parent)
     with tempfile.TemporaryDirectory() as folder:
         shutil.copy(f"{lesson}.ipynb", folder)
         report = Path(folder) / "grades.json"
         command = [sys.executable, "-m", "pytest", str(course / "tests"), f"--submission={folder}",
-                   f"--grades={report}", f"--exercise={exercise}", "-q", "-p", "no:cacheprovider"]  # fmt: skip
+                   f"--grades={report}", "-q", "-p", "no:cacheprovider",
+                   *(f"--exercise={number}" for number in points_of(lesson, course))]  # fmt: skip
         done = subprocess.run(command, cwd=course, capture_output=True, text=True, check=False)
         if done.returncode not in (0, 1):
             said = done.stdout[-300:] + done.stderr[-300:]
             raise RuntimeError(f"the grader ended with status {done.returncode} and said: {said}")
-        tests = json.loads(report.read_text())["tests"]
+        return json.loads(report.read_text())["tests"]
+
+
+def points(lesson: str, exercise: str) -> float:
+    """Points earned by the notebook as it was last saved, from the current folder; the reason for less is printed."""
+    tests = graded(lesson, Path(f"{lesson}.ipynb").stat().st_mtime_ns)
+    tests = [test for test in tests if test["number"] == exercise]
     score, possible = (sum(test[key] for test in tests) for key in ("score", "max_score"))
     print(f"{exercise}: {score:g} of {possible:g} points")
     for test in tests:

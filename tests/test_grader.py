@@ -17,6 +17,7 @@ from grader import report, wire
 from grader.box import bubblewrap
 from grader.submission import answers_in, candidates, decoded, files_of, handed_in, helpers_of
 from mutants.cheats import DAMAGE, FORGERIES
+from questions import is_question
 from test_exercises import GRADED, HOMES, TEXTS, answered, make, run_grader
 
 # What was handed in
@@ -203,7 +204,8 @@ def folder_with(answers: dict[str, list[str]], folder: Path) -> Path:
 
 def spread(cheats: dict[str, str]) -> list[dict[str, tuple[str, str]]]:
     """Rounds of exercise -> (name, code), no exercise twice in a round, and one in two left to the reference."""
-    numbers, rounds = list(HOMES)[::2], [{}]
+    code = [number for number, name in HOMES.items() if not is_question(TEXTS[name], number)]
+    numbers, rounds = code[::2], [{}]
     for (name, code), number in zip(cheats.items(), cycle(numbers), strict=False):
         if number in rounds[-1]:
             rounds.append({})
@@ -214,20 +216,28 @@ def spread(cheats: dict[str, str]) -> list[dict[str, tuple[str, str]]]:
 @pytest.mark.extended
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("kind", ["forgeries", "damage"])
-@pytest.mark.skipif(not bubblewrap(), reason="needs bubblewrap")
+@pytest.mark.parametrize("kind", ["forgeries, not isolated", "forgeries", "damage"])
 def test_cheats_earn_nothing_and_harm_nobody(kind, tmp_path):
-    """Each costs its exercise; every other exercise keeps its points; nothing outside changes."""
+    """Each costs its exercise; every other exercise keeps its points; nothing outside changes.
+
+    Damage is tried in a box only: without one it would be done.
+    """
+    isolation = "none" if "not" in kind else "bubblewrap"
+    if isolation != "none" and not bubblewrap():
+        pytest.skip("needs bubblewrap")
+    tried = DAMAGE if kind == "damage" else FORGERIES
+    if isolation == "none":
+        tried = {name: code for name, code in tried.items() if "os.kill" not in code and "os.write" not in code}
     outside, kept = tmp_path / "outside", tmp_path / "grades_each" / "ada.json"
     kept.parent.mkdir()
     kept.write_text("ada's grade")
-    for i, chosen in enumerate(spread(FORGERIES if kind == "forgeries" else DAMAGE)):
+    for i, chosen in enumerate(spread(tried)):
         places = {"COURSE": str(make.ROOT), "OUTSIDE": str(outside), "KEPT": str(kept), "FOLDER": str(kept.parent)}
         codes = {number: code for number, (_, code) in chosen.items()}
         for word, path in places.items():
             codes = {number: code.replace(word, path) for number, code in codes.items()}
         folder = folder_with({number: code.split("\n") for number, code in codes.items()}, tmp_path / f"class{i}")
-        _, grades, printed = run_grader(folder, tmp_path / f"{i}.json", "--time-limit=3", "--isolation=bubblewrap")
+        _, grades, printed = run_grader(folder, tmp_path / f"{i}.json", "--time-limit=5", f"--isolation={isolation}")
         assert set(grades) == set(GRADED), printed
         for number, grade in grades.items():
             if number in chosen:

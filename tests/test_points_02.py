@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import PixelFunction, assert_tensor, over_there, unchanged
+from conftest import PixelFunction, assert_tensor, over_there, seeded, unchanged
 from torch import nn
 
 EXERCISES = {  # title, difficulty, minutes, when
@@ -54,7 +54,7 @@ def test_what_is_left_of_a_linear_model_is_its_bias(lesson, linear):
 @pytest.mark.points(1, exercise="2.2")
 def test_nothing_is_left_without_biases(lesson, small_images):
     with torch.random.fork_rng():
-        torch.manual_seed(0)
+        torch.manual_seed(seeded(0))
         model = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.ReLU(), nn.Flatten(), nn.Linear(140, 3, bias=False))
     model = model.double().eval()
     assert_tensor(lesson.unexplained_score(model, small_images, 1), torch.zeros(3).double(), atol=1e-9, rtol=0)

@@ -1,8 +1,10 @@
 """Exercises of lesson 03, with their points."""
 
+import math
+
 import pytest
 import torch
-from conftest import PixelFunction, assert_tensor, over_there, unchanged
+from conftest import PixelFunction, assert_tensor, drawing, over_there, unchanged
 
 EXERCISES = {  # title, difficulty, minutes, when
     "3.1": ("Whose range?", 1, 5, "in class"),
@@ -168,7 +170,7 @@ def test_counts_weigh_the_means(lesson, tiny, small_images):
 
 def runs(seed: int, shape: tuple[int, ...] = (3, 3, 4, 5)) -> tuple[torch.Tensor, torch.Tensor]:
     """Two maps that share something, in double precision."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = drawing(seed)
     shared, *own = (torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(3))
     return shared + own[0], shared + own[1]
 
@@ -193,18 +195,20 @@ def test_noise_is_half_the_squared_distance(lesson):
 @pytest.mark.points(1, exercise="3.5")
 def test_signal_and_noise_are_right_on_average(lesson):
     """2,000 pairs of runs of a known map with known noise, each pair an image of the batch."""
-    generator, m = torch.Generator().manual_seed(3), torch.linspace(-1, 2, 12, dtype=torch.float64).reshape(3, 2, 2)
+    generator, m = drawing(3), torch.linspace(-1, 2, 12, dtype=torch.float64).reshape(3, 2, 2)
     first, second = (m + 0.7 * torch.randn(2_000, 3, 2, 2, generator=generator, dtype=torch.float64) for _ in range(2))
     signal, noise = lesson.signal_and_noise(first, second)
     for found, true in ((signal, m.square().sum().item()), (noise, 12 * 0.7**2)):
         assert found.shape == (2_000,)
-        assert abs(found.mean().item() - true) < 4 * found.std().item() / 2_000**0.5
+        assert abs(found.mean().item() - true) < 6 * found.std().item() / 2_000**0.5
 
 
 @pytest.mark.points(1, exercise="3.6")
 def test_number_of_samples_for_an_error(lesson):
     """The error falls as 1 / sqrt(n): rounded up to a whole sample."""
     cases = {(1.039, 16, 0.1): 1728, (0.5, 7, 0.2): 44, (0.05, 16, 0.1): 4, (0.73, 32, 0.73): 32, (2.0, 1, 0.3): 45}
+    error, n = 0.1 + torch.rand(1, generator=drawing(0)).item(), int(torch.randint(5, 90, (1,), generator=drawing(1)))
+    cases[error, n, 0.05] = math.ceil(n * (error / 0.05) ** 2)
     for (error, n, wanted), needed in cases.items():
         found = lesson.samples_needed(error, n, wanted)
         assert found == needed, f"from error {error} at n = {n} to {wanted}: {found} samples, should be {needed}"

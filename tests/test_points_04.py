@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import PixelFunction, assert_tensor, unchanged
+from conftest import PixelFunction, assert_tensor, drawing, unchanged
 
 EXERCISES = {  # title, difficulty, minutes, when
     "4.1": ("Quadrature", 2, 15, "in class"),
@@ -30,6 +30,9 @@ def test_left_right_midpoint_by_hand(lesson):
         found = lesson.quadrature(rule, 4)
         np.testing.assert_allclose(found[0], nodes)
         np.testing.assert_allclose(found[1], [0.25] * 4)
+        n = int(torch.randint(20, 90, (1,), generator=drawing(0)))
+        shift = {"left": 0, "right": 1, "midpoint": 0.5}[rule]
+        np.testing.assert_allclose(lesson.quadrature(rule, n)[0], [(k + shift) / n for k in range(n)])
 
 
 @pytest.mark.points(1, exercise="4.1")
@@ -37,6 +40,10 @@ def test_trapezoid_by_hand(lesson):
     nodes, weights = lesson.quadrature("trapezoid", 5)
     np.testing.assert_allclose(nodes, [0, 0.25, 0.5, 0.75, 1])
     np.testing.assert_allclose(weights, [0.125, 0.25, 0.25, 0.25, 0.125])
+    n = int(torch.randint(20, 90, (1,), generator=drawing(1)))
+    nodes, weights = lesson.quadrature("trapezoid", n)
+    np.testing.assert_allclose(nodes, [k / (n - 1) for k in range(n)])
+    np.testing.assert_allclose(weights[[0, 1, -1]], [0.5 / (n - 1), 1 / (n - 1), 0.5 / (n - 1)])
 
 
 @pytest.mark.points(1, exercise="4.1")

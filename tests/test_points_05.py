@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import assert_tensor, unchanged
+from conftest import assert_tensor, drawing, seeded, unchanged
 from torch import nn
 
 EXERCISES = {  # title, difficulty, minutes, when
@@ -34,7 +34,7 @@ def head(*weights: list[float]) -> nn.Module:
 def pooled() -> nn.Module:
     """Convolution, ReLU, global average pooling, one linear layer: the networks CAM is for."""
     with torch.random.fork_rng():
-        torch.manual_seed(5)
+        torch.manual_seed(seeded(5))
         features = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 3))
         model = nn.Sequential(features, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 3))
     return model.double().eval()
@@ -184,7 +184,7 @@ def test_plus_plus_ignores_negative_gradients_and_images_do_not_mix(lesson, tiny
 @pytest.mark.points(1, exercise="5.5")
 def test_coarse_is_the_mean_of_each_cell(lesson):
     """Cells of one value stay as they are in their middle; the mean of a whole map is kept with one cell."""
-    maps = torch.rand(2, 28, 42, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    maps = torch.rand(2, 28, 42, generator=drawing(0), dtype=torch.float64)
     means = torch.stack([torch.stack([maps[:, 4 * i : 4 * i + 4, 6 * j : 6 * j + 6].mean(dim=(1, 2)) for j in range(7)],
                                      dim=1) for i in range(7)], dim=1)  # fmt: skip
     fine = F.interpolate(means[:, None], (28, 42), mode="bilinear", align_corners=False)[:, 0]
@@ -194,7 +194,7 @@ def test_coarse_is_the_mean_of_each_cell(lesson):
 
 @pytest.mark.points(1, exercise="5.5")
 def test_coarse_maps_have_as_many_cells_as_asked(lesson):
-    maps = torch.rand(3, 12, 12, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    maps = torch.rand(3, 12, 12, generator=drawing(1), dtype=torch.float64)
     for cells in (2, 3, 6, 12):
         means = F.avg_pool2d(maps[:, None], 12 // cells)
         fine = F.interpolate(means, (12, 12), mode="bilinear", align_corners=False)[:, 0]
@@ -212,7 +212,7 @@ def drawn(*pixels: int):
 @pytest.mark.points(1, exercise="5.6")
 def test_a_displaced_map_is_measured(lesson):
     """Drawn too far to the right is positive; mirrored pictures are displaced to the other side, so half the way."""
-    images = torch.randn(1, 3, 30, 120, generator=torch.Generator().manual_seed(0))
+    images = torch.randn(1, 3, 30, 120, generator=drawing(0))
     for pixels in (3, -3, 10, 17):
         assert lesson.flip_shift(drawn(pixels), None, images, torch.tensor([0])).tolist() == [pixels]
 
@@ -220,16 +220,16 @@ def test_a_displaced_map_is_measured(lesson):
 @pytest.mark.points(1, exercise="5.6")
 def test_a_map_in_its_place_has_no_shift(lesson):
     """However bright its edges are: only columns that have a partner count."""
-    images = torch.rand(2, 3, 20, 100, generator=torch.Generator().manual_seed(1))
+    images = torch.rand(2, 3, 20, 100, generator=drawing(1))
     images[..., :5] += 3
     assert lesson.flip_shift(drawn(0, 0), None, images, torch.tensor([0, 1])).tolist() == [0, 0]
-    near = torch.randn(1, 3, 30, 120, generator=torch.Generator().manual_seed(2))
+    near = torch.randn(1, 3, 30, 120, generator=drawing(2))
     assert lesson.flip_shift(drawn(10), None, near, torch.tensor([0]), reach=20).tolist() == [10]
 
 
 @pytest.mark.points(1, exercise="5.6")
 def test_each_map_is_measured_by_itself(lesson):
-    images = torch.randn(3, 3, 30, 120, generator=torch.Generator().manual_seed(3))
+    images = torch.randn(3, 3, 30, 120, generator=drawing(3))
     images[1] += 50                                                    # a map may have a high floor
     assert lesson.flip_shift(drawn(6, -2, 0), None, images, torch.tensor([0, 1, 2])).tolist() == [6, -2, 0]
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import assert_tensor, hook_count, unchanged
+from conftest import assert_tensor, drawing, hook_count, seeded, unchanged
 from torch import nn
 
 EXERCISES = {  # title, difficulty, minutes, when
@@ -35,7 +35,7 @@ IMAGE = torch.tensor([1.0, 2.0]).reshape(1, 1, 1, 2)
 def deep(inplace: bool = False, shared: bool = False) -> nn.Module:
     """Two ReLUs between three convolutions, float64; `shared`: one and the same ReLU twice."""
     with torch.random.fork_rng():
-        torch.manual_seed(2)
+        torch.manual_seed(seeded(2))
         first, second = nn.ReLU(inplace=inplace), nn.ReLU(inplace=inplace)
         model = nn.Sequential(nn.Conv2d(3, 4, 3), first, nn.Conv2d(4, 4, 3), first if shared else second,
                               nn.Conv2d(4, 3, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())  # fmt: skip
@@ -62,11 +62,15 @@ def slow_guided(model: nn.Module, images: torch.Tensor, target: int) -> torch.Te
 @pytest.mark.points(1, exercise="6.1")
 def test_deconvnet_rule(lesson):
     assert_tensor(lesson.deconvnet_rule(R, X), torch.tensor([[3.0, 0, 2, 0, 0, 5]]))
+    signal, x = torch.randn(2, 2, 4, 5, generator=drawing(0))
+    assert_tensor(lesson.deconvnet_rule(signal, x), signal.clamp(min=0))
 
 
 @pytest.mark.points(1, exercise="6.1")
 def test_guided_rule(lesson):
     assert_tensor(lesson.guided_rule(R, X), torch.tensor([[3.0, 0, 0, 0, 0, 0]]))
+    signal, x = torch.randn(2, 2, 4, 5, generator=drawing(1))
+    assert_tensor(lesson.guided_rule(signal, x), torch.where((x > 0) & (signal > 0), signal, 0))
 
 
 @pytest.mark.points(1, exercise="6.1")

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import assert_tensor, unchanged
+from conftest import assert_tensor, drawing, unchanged
 
 from utils import import_lesson
 
@@ -57,6 +57,9 @@ def test_contrast_is_the_difference_of_shares(lesson):
     expected = torch.stack([FIRST[0] / 10 - SECOND[0] / 4, FIRST[1] / 2 - SECOND[1] / 16])
     assert_tensor(lesson.class_contrast(FIRST, SECOND), expected)
     assert_tensor(lesson.class_contrast(SECOND, FIRST), -expected)
+    first, second = torch.rand(2, 3, 4, 5, generator=drawing(0))
+    expected = torch.stack([a / a.sum() - b / b.sum() for a, b in zip(first, second, strict=True)])
+    assert_tensor(lesson.class_contrast(first, second), expected)
     assert torch.equal(FIRST, before[0])
     assert torch.equal(SECOND, before[1])
 

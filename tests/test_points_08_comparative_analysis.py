@@ -2,6 +2,8 @@
 
 import pandas as pd
 import pytest
+import torch
+from conftest import drawing
 
 EXERCISES = {  # title, difficulty, minutes, when
     "8.5": ("A method of your own", 3, 60, "discuss"),
@@ -33,6 +35,10 @@ def test_right_verdicts_stay_and_wrong_ones_are_named_in_order(lesson):
     assert claims(lesson.unjustified(right)) == []
     wrong = right.assign(verdict=["does not hold", "undecided", "holds", "undecided"])
     assert claims(lesson.unjustified(wrong)) == ["a", "c", "d"]
+    false = torch.randint(2, (12,), generator=drawing(0)).tolist()
+    many = report(*((f"claim {i}", 0.2, 0.1, 0.3, 20, 1e-6, "above", "undecided" if each else "holds")
+                    for i, each in enumerate(false)))  # fmt: skip
+    assert claims(lesson.unjustified(many)) == [f"claim {i}" for i, each in enumerate(false) if each]
 
 
 @pytest.mark.points(1, exercise="8.9")

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import assert_tensor
+from conftest import assert_tensor, drawing
 
 EXERCISES = {  # title, difficulty, minutes, when
     "8.1": ("Area", 1, 10, "in class"),
@@ -17,6 +17,8 @@ def test_area_by_hand(lesson):
     assert lesson.area_under_curve([1.0, 0.5, 0.0]) == pytest.approx(0.5)
     assert lesson.area_under_curve(torch.tensor([0.0, 1.0, 0.0, 0.0])) == pytest.approx(1 / 3)
     assert lesson.area_under_curve([1, 0, 0, 0, 1]) == pytest.approx(0.25)
+    curve = torch.rand(9, generator=drawing(0))
+    assert lesson.area_under_curve(curve) == pytest.approx(((curve[1:] + curve[:-1]) / 2).mean().item())
 
 
 @pytest.mark.points(0.5, exercise="8.1")
@@ -39,6 +41,8 @@ def test_ranks_of_four_pixels(lesson):
     """Not the numbers of the pixels in order: the place of each pixel in it."""
     assert_tensor(lesson.ranks(torch.tensor([[0.2, 0.9], [0.7, 0.1]])), torch.tensor([[2, 0], [1, 3]]))
     assert_tensor(lesson.ranks(torch.tensor([[5, 9, 7.0]])), torch.tensor([[2, 0, 1]]))
+    order = torch.randperm(30, generator=drawing(0)).reshape(5, 6)
+    assert_tensor(lesson.ranks(-order.float()), order)
     assert_tensor(lesson.ranks(torch.tensor([[-3.0], [0.0], [-9.0], [4.0]])), torch.tensor([[2], [1], [3], [0]]))
 
 
@@ -53,7 +57,7 @@ def test_ties_go_row_by_row(lesson):
 
 @pytest.mark.points(1, exercise="8.6")
 def test_each_place_is_taken_once_in_falling_order(lesson):
-    map = torch.randn(17, 23, generator=torch.Generator().manual_seed(4))
+    map = torch.randn(17, 23, generator=drawing(4))
     before, found = map.clone(), lesson.ranks(map)
     assert torch.equal(map, before)
     slowly = torch.stack([(map > value).sum() for value in map.flatten()]).reshape(17, 23)

@@ -4,7 +4,8 @@ import math
 
 import pandas as pd
 import pytest
-from conftest import over_there
+import torch
+from conftest import drawing, over_there
 
 EXERCISES = {  # title, difficulty, minutes, when
     "8.8": ("The paired difference", 2, 20, "assign"),
@@ -38,6 +39,11 @@ def test_first_minus_second_whatever_the_order_of_the_rows(lesson):
                  ("dog", "a", "m", "", 4.0), ("owl", "b", "m", "", 7.0), ("cat", "a", "m", "", 9.5))  # fmt: skip
     assert differences(lesson, table, "m", "a", "b") == {"dog": 3.0, "cat": 0.5, "owl": -2.0}
     assert differences(lesson, table, "m", "b", "a") == {"dog": -3.0, "cat": -0.5, "owl": 2.0}
+    first, second = torch.randint(100, (2, 9), generator=drawing(0)).tolist()
+    rows = [(f"p{i}", method, "m", "", float(values[i])) for method, values in (("b", second), ("a", first))
+            for i in range(9)]  # fmt: skip
+    expected = {f"p{i}": float(first[i] - second[i]) for i in range(9)}
+    assert differences(lesson, tidy(*rows), "m", "a", "b") == expected
 
 
 @pytest.mark.points(1, exercise="8.8")

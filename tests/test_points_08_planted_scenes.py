@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from conftest import drawing
 
 EXERCISES = {  # title, difficulty, minutes, when
     "8.3": ("Pointing game", 2, 15, "in class"),
@@ -38,6 +39,10 @@ def test_hit_and_miss(lesson):
     assert answer(lesson.pointing_game(spot(35, 65), block(0, 5, 0, 5))) is False
     assert answer(lesson.pointing_game(spot(5, 60), block(0, 10, 55, 65), tolerance=0)) is True
     assert answer(lesson.pointing_game(spot(35, 5), block(0, 10, 0, 40), tolerance=0)) is False
+    for y, x, top, left in torch.randint(1, 35, (12, 4), generator=drawing(0)).tolist():
+        away = max(top - y, 0, y - top - 4) ** 2 + max(left - x, 0, x - left - 4) ** 2
+        found = answer(lesson.pointing_game(spot(y, x), block(top, top + 5, left, left + 5), tolerance=9))
+        assert found is (away <= 81)
 
 
 @pytest.mark.points(1, exercise="8.3")

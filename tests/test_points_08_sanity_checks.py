@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from conftest import TinyConvNet, assert_tensor, over_there, unchanged
+from conftest import TinyConvNet, assert_tensor, drawing, over_there, seeded, unchanged
 from torch import Tensor, nn
 
 from course.probes import randomize
@@ -22,7 +22,7 @@ TARGETS = (0, 2)
 def network() -> nn.Module:
     """A TinyConvNet: stages fc, conv2, conv1."""
     with torch.random.fork_rng():
-        torch.manual_seed(11)
+        torch.manual_seed(seeded(11))
         return TinyConvNet().eval()
 
 
@@ -36,7 +36,7 @@ def weights(model: nn.Module, images: Tensor, target: int) -> Tensor:
 def all_maps(lesson, model: nn.Module, target: int, seed: int) -> list[tuple[str, Tensor]]:
     """What randomized_maps yields; the model itself stays as it was."""
     with unchanged(model, IMAGE):
-        return list(lesson.randomized_maps(weights, model, IMAGE, target, torch.Generator().manual_seed(seed)))
+        return list(lesson.randomized_maps(weights, model, IMAGE, target, drawing(seed)))
 
 
 def maps_of(lesson, model: nn.Module, target: int, seed: int) -> list[tuple[str, Tensor]]:
@@ -70,7 +70,7 @@ def test_the_models_weights_stay(lesson):
 @pytest.mark.points(1, exercise="8.7")
 def test_weights_come_from_the_generator_and_the_class_from_the_caller(lesson):
     for target, seed in zip(TARGETS, (3, 4), strict=True):
-        model, generator = network(), torch.Generator().manual_seed(seed)
+        model, generator = network(), drawing(seed)
         forgetful = copy.deepcopy(model)
         expected = [weights(forgetful, IMAGE, target)[0]]
         for stage in ("fc", "conv2", "conv1"):

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from conftest import PixelFunction, unchanged
+from conftest import PixelFunction, drawing, unchanged
 
 EXERCISES = {  # title, difficulty, minutes, when
     "8.2": ("Sensitivity-n", 2, 20, "assign"),
@@ -34,14 +34,14 @@ def test_sensitivity_n_slowly(lesson):
     """A network that is not linear, subset by subset."""
     model = PixelFunction(lambda x: torch.stack([(x * WEIGHTS).tanh().sum(dim=(1, 2, 3)), x.sum(dim=(1, 2, 3))], dim=1))
     attribution = WEIGHTS.abs() * PICTURE[0]
-    masks = lesson.random_subsets(30, 4, (4, 5), torch.Generator().manual_seed(3))
+    masks = lesson.random_subsets(30, 4, (4, 5), drawing(3))
     sums, drops = [], []
     for mask in masks:
         sums.append(attribution[:, mask].sum().item())
         drops.append((model(PICTURE) - model(PICTURE * ~mask))[0, 0].item())
     expected = torch.corrcoef(torch.tensor([sums, drops], dtype=torch.float64))[0, 1].item()
     found = lesson.sensitivity_n(model, PICTURE, attribution, 0, n=4, samples=30,
-                                 generator=torch.Generator().manual_seed(3))  # fmt: skip
+                                 generator=drawing(3))  # fmt: skip
     assert found == pytest.approx(expected, abs=1e-4)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import assert_tensor
+from conftest import assert_tensor, drawing
 
 EXERCISES = {  # title, difficulty, minutes, when
     "9.5": ("A control for the bias", 2, 20, "assign"),
@@ -18,6 +18,8 @@ LABELS = torch.tensor([1, 0, 0, 1, 1, 0, 0, 1, 1, 1, 0, 0])           # six of e
 def test_biased_and_clean_training_sets(lesson):
     assert_tensor(lesson.carries_tag("biased", LABELS), LABELS == 0)
     assert_tensor(lesson.carries_tag("clean", LABELS), torch.zeros(12, dtype=torch.bool))
+    labels = torch.randint(2, (40,), generator=drawing(0))
+    assert_tensor(lesson.carries_tag("biased", labels), labels == 0)
 
 
 @pytest.mark.points(1, exercise="9.5")
@@ -54,6 +56,9 @@ def test_step_goes_by_the_sign_and_by_the_channel(lesson):
     far = torch.full_like(X, 100.0)
     expected = X + torch.tensor([0.1, -0.1, 0.0, 0.2, -0.4, 0.4]).reshape(1, 3, 1, 2)
     assert_tensor(lesson.attack_step(X, GRADIENT, -far, far, STEP), expected)
+    x, gradient = torch.randn(2, 1, 3, 4, 5, generator=drawing(0))
+    expected = x + STEP * torch.where(gradient < 0, -1.0, 1.0)
+    assert_tensor(lesson.attack_step(x, gradient, x - 9, x + 9, STEP), expected)
 
 
 @pytest.mark.points(1, exercise="9.6")

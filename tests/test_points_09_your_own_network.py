@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 import torch
-from conftest import assert_tensor, over_there, unchanged
+from conftest import assert_tensor, drawing, over_there, seeded, unchanged
 from torch import Tensor, nn
 
 EXERCISES = {  # title, difficulty, minutes, when
@@ -14,7 +14,7 @@ EXERCISES = {  # title, difficulty, minutes, when
     "9.19": ("A bison", 1, 3, "in class"),
 }
 
-IMAGES = torch.randn(3, 3, 6, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+IMAGES = torch.randn(3, 3, 6, 7, dtype=torch.float64, generator=drawing(0))
 
 
 class Ages(nn.Module):
@@ -83,7 +83,7 @@ def slope_of_the_mean(lesson) -> Tensor:
 def functional(lesson) -> nn.Module:
     """With fixed random weights, float64."""
     with torch.random.fork_rng():
-        torch.manual_seed(3)
+        torch.manual_seed(seeded(3))
         return lesson.Functional().double().eval()
 
 

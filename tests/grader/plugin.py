@@ -127,6 +127,7 @@ def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
         terminalreporter.section(f"grades of {config.option.submission}")
         for line in report.table(grades, config.stash[NOTES]):
             terminalreporter.write_line(line)
+        terminalreporter.write_line(f"inputs drawn from --draw={config.stash[SEED]}")
         if config.option.isolation == "none":
             terminalreporter.write_line("not isolated: the student's code ran as this user (bubblewrap is not in use)")
 
@@ -136,6 +137,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """The JSON file."""
     if session.config.option.grades:
         grades = report.gradescope(all_grades(session.config), session.config.stash[NOTES])
+        grades["extra_data"] = {"draw": session.config.stash[SEED]}
         write_text(Path(session.config.option.grades), json.dumps(grades, indent=1))
 
 
@@ -308,13 +310,16 @@ def judged(exercise: str, reports: list[pytest.TestReport], failed: list) -> Out
     bad = [each for each in reports if each.outcome != "passed" or hasattr(each, "wasxfail")]
     if not bad:
         return Outcome("passed")
-    kind, text = report.reason_of(bad[0])
+    try:
+        kind, text = report.reason_of(bad[0])
+    except Exception:                                                  # no text of a student's ends a grading
+        kind, text = "AssertionError", "the reason cannot be told"
     for each in bad:
         report.shorten(each)
     if kind == "NotImplementedError" and text in ("", exercise):
         return Outcome("gap", f"exercise {exercise} is not attempted")
     if kind == "Lost":
-        return Outcome("error", text, lost=True)
+        return Outcome("error", text, lost=True, look="channel" in text)
     if failed and kind in ("AttributeError", "NameError", "StudentError"):
         line, names, said = failed[0]
         return Outcome("error", f"line {line} of the lesson did not run ({names[0]}: {said})", look=True)
