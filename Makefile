@@ -42,7 +42,7 @@ notebooks: $(READY)
 	$(RUN) book/notebooks.py
 
 # outputs/book/index.html, from executed notebooks; needs npm once, for MathJax
-book: $(BOOK_READY)
+book: $(BOOK_READY) $(if $(wildcard book/explorer/build.py),explorer)
 	$(RUN) book/build.py
 
 # What students get: the lessons with gaps

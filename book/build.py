@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import csv
 import hashlib
 import io
 import os
@@ -220,15 +221,34 @@ def parts_of(titles: dict[str, str], room: str) -> str:
     return "\n".join(f"{short(title)} <{lesson_path(name)}>" for name, title in titles.items() if name.startswith(room))
 
 
+def differences(file: Path, columns: Sequence[str]) -> str:
+    """A table of paired differences for the eye: some columns, the difference with its interval, n and the verdict."""
+    with file.open(encoding="utf-8", newline="") as stream:
+        found = [row for row in csv.DictReader(stream) if row["mean"]]
+    for row in found:
+        low, high = float(row["low"]), float(row["high"])
+        row["difference"] = f"{float(row['mean']):.2f} [{low:.2f}, {high:.2f}]"
+    head = [*columns, "difference", "n", "verdict"]
+    rows = [[row[column].replace("_", " ") for column in head] for row in found]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows])
+
+
 def results() -> str | None:
-    """The page of the study's results, if there are any: what its README says, and each table as a download."""
+    """The page of the study's results, if there are any: its README, what was found, and each table as a download."""
     folder = ROOT / "data/results"
     if not (folder / "README.md").exists():
         return None
     rows = [f"| {{download}}`{file.name} <{file.name}>` | {file.stat().st_size // 1000} kB |"
             for file in sorted(folder.glob("*.csv"))]  # fmt: skip
     table = "\n".join(["| table | size |", "| --- | --- |", *rows]) if rows else ""
-    return f"{(folder / 'README.md').read_text(encoding='utf-8').rstrip()}\n\n## The tables\n\n{table}\n"
+    parts = [(folder / "README.md").read_text(encoding="utf-8").rstrip(), f"## The tables\n\n{table}"]
+    for name, title, columns in (("claims", "Sentences of the field", ("claim", "network")),
+                                 ("controls", "Methods against their controls",
+                                  ("metric", "method", "control", "network"))):  # fmt: skip
+        if (folder / f"{name}.csv").exists():
+            shown = differences(folder / f"{name}.csv", columns)
+            parts.append(f"## {title}\n\n:::{{dropdown}} Show all\n{shown}\n:::")
+    return "\n\n".join(parts) + "\n"
 
 
 def lay_out(stage: Stage, done: dict[str, NotebookNode]) -> None:

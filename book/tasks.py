@@ -15,7 +15,6 @@ from questions import is_question
 
 WRAPPED = re.compile(HEADING.pattern.replace(" ", r"\s+"))  # a heading may run over the end of a line
 HINTS = re.compile(r"\*Hints?:\*(.*?)(?=\*(?:Then|First|Extend|Predict)\b|\Z)", re.DOTALL)
-DIFFICULTY = {1: "easy", 2: "moderate", 3: "hard", 4: "very hard", 5: "a project"}
 
 
 class Task(NamedTuple):
@@ -75,10 +74,9 @@ def tasks_of(name: str, markdown: str, code: str) -> list[Task]:
 
 
 def facts(exercise: Exercise) -> str:
-    """Difficulty, minutes and points in words."""
+    """Difficulty, minutes and points."""
     points = f"{exercise.points:g} point{'s' * (exercise.points != 1)}" if exercise.points else "no code to submit"
-    difficulty = f"difficulty {exercise.difficulty} of 5 ({DIFFICULTY[exercise.difficulty]})"
-    return f"{difficulty}, {exercise.minutes} minutes, {points}"
+    return f"difficulty {exercise.difficulty} of 5, {exercise.minutes} minutes, {points}"
 
 
 def page(task: Task, lesson_title: str, lesson_page: str, script: str) -> str:

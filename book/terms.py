@@ -42,10 +42,11 @@ class LinkTerms(SphinxTransform):
     def link(self, text: nodes.Text, missing: dict[str, str]) -> None:
         """Replace a text by texts and references; a term that was found is missing no longer."""
         words = sorted(missing, key=len, reverse=True)
-        pattern = re.compile(rf"(?<![\w-])({'|'.join(map(re.escape, words))})s?(?![\w-])", re.IGNORECASE)
+        either = "|".join(re.escape(word).replace("\\ ", r"\s+") for word in words)  # a term may run over a line's end
+        pattern = re.compile(rf"(?<![\w-])({either})s?(?![\w-])", re.IGNORECASE)
         new, end, plain = [], 0, text.astext()
         for found in pattern.finditer(plain):
-            term = missing.pop(found[1].lower(), None)
+            term = missing.pop(" ".join(found[1].lower().split()), None)
             if term is None:
                 continue
             new += [nodes.Text(plain[end : found.start()])] if found.start() > end else []

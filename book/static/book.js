@@ -13,7 +13,10 @@ document.addEventListener("DOMContentLoaded", () => {
   for (const table of document.querySelectorAll(".bd-article table.table")) {
     const columns = [...table.querySelectorAll("thead th")].map((head) => head.textContent.trim());
     for (const row of table.querySelectorAll("tbody tr")) {
-      [...row.cells].forEach((cell, i) => columns[i] && (cell.dataset.column = columns[i]));
+      [...row.cells].forEach((cell, i) => {
+        if (columns[i]) cell.dataset.column = columns[i];
+        cell.classList.toggle("blank", !cell.textContent.trim());
+      });
     }
     const pictures = table.querySelector("img");
     if (!pictures && table.scrollWidth > table.parentElement.clientWidth + 1) table.classList.add("stacked");
