@@ -28,14 +28,14 @@ results: $(READY)
 
 # A process per core, each with one thread: many small networks gain nothing from a second one
 test: $(READY)
-	OMP_NUM_THREADS=1 $(RUN) -m pytest tests -n auto
+	OMP_NUM_THREADS=1 $(RUN) -m pytest tests -n auto --dist worksteal
 
 fast: $(READY)
-	OMP_NUM_THREADS=1 $(RUN) -m pytest tests -n auto -m "not slow"
+	OMP_NUM_THREADS=1 $(RUN) -m pytest tests -n auto --dist worksteal -m "not slow"
 
 # Whole submissions of cheats, accidents and empty answers
 extended: $(READY)
-	OMP_NUM_THREADS=1 $(RUN) -m pytest tests -n auto -m extended
+	OMP_NUM_THREADS=1 $(RUN) -m pytest tests -n auto --dist worksteal -m extended
 
 # Executed, in outputs/notebooks/; one whose code has not changed is kept
 notebooks: $(READY)
