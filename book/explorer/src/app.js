@@ -15,9 +15,15 @@ const find = (selector) => document.querySelector(selector);
 const { networks, photographs, classes } = self.explorerParts;
 
 const app = {
-  networks, photographs, classes,
+  networks,
+  photographs,
+  classes,
   state: fromAddress(location.hash, networks, photographs),
-  picture: null, probabilities: null, top: null, pointed: null, panels: [],
+  picture: null,
+  probabilities: null,
+  top: null,
+  pointed: null,
+  panels: [],
 
   get facts() {
     return networks[app.state.network];
@@ -43,11 +49,17 @@ const app = {
   findClass(text) {
     const wanted = text.trim().toLowerCase();
     if (/^\d+$/.test(wanted) && Number(wanted) < 1000) return Number(wanted);
-    const exact = classes.indexOf(text.trim()), same = classes.findIndex((name) => name.toLowerCase() === wanted);
+    const exact = classes.indexOf(text.trim()),
+      same = classes.findIndex((name) => name.toLowerCase() === wanted);
     if (exact >= 0 || same >= 0) return exact >= 0 ? exact : same;
     const near = wanted ? [...classes.keys()].filter((k) => classes[k].toLowerCase().includes(wanted)) : [];
     if (near.length === 1) return near[0];
-    const hint = near.length ? ` It could be ${near.slice(0, 6).map((k) => classes[k]).join(', ')}.` : ' Type a part of a name, and choose.';
+    const hint = near.length
+      ? ` It could be ${near
+          .slice(0, 6)
+          .map((k) => classes[k])
+          .join(', ')}.`
+      : ' Type a part of a name, and choose.';
     throw new Error(`"${text}" is not one of the network's 1000 classes.${hint}`);
   },
 
@@ -71,12 +83,14 @@ const app = {
 
   point(x, y) {
     app.pointed = x === null ? null : { x: Math.min(SIZE - 1, Math.max(0, x)), y: Math.min(SIZE - 1, Math.max(0, y)) };
-    const point = app.pointed, values = [];
+    const point = app.pointed,
+      values = [];
     for (const panel of app.shown()) {
       panel.cross(point);
       if (!point || !panel.result || !panel.drawn) continue;
       const value = panel.drawn.map[point.y * SIZE + point.x];
-      values.push(`map ${panel.index + 1}: ${short(value)}, ${Math.round((100 * Math.abs(value)) / panel.drawn.scale.limit)} % of the scale`);
+      const share = Math.round((100 * Math.abs(value)) / panel.drawn.scale.limit);
+      values.push(`map ${panel.index + 1}: ${short(value)}, ${share} % of the scale`);
     }
     if (point) find('#pointer').textContent = `Column ${point.x}, row ${point.y}. ${values.join('; ')}.`;
   },
@@ -90,14 +104,17 @@ async function choosePhotograph(name) {
 
 /** A promise of a picture becomes the picture at hand; null targets mean its top class. */
 async function choosePicture(promise, keepTargets = false) {
-  const asked = choosePicture.asked = {};
+  const asked = (choosePicture.asked = {});
   try {
     const picture = await promise;
     if (choosePicture.asked !== asked) return;
     app.say('');
     app.picture = picture;
     app.state.photo = picture.name;
-    if (!keepTargets) app.state.maps.forEach((map) => { map.target = null; });
+    if (!keepTargets)
+      app.state.maps.forEach((map) => {
+        map.target = null;
+      });
     showPicture();
     await predict();
   } catch (error) {
@@ -107,9 +124,14 @@ async function choosePicture(promise, keepTargets = false) {
 
 function showPicture() {
   const { title, truth, own, rgba, name } = app.picture;
+  app.panels.forEach((panel) => panel.clear());
   showPixels(find('#photo'), rgba);
   const shows = own ? `Your picture ${title}.` : `A photograph of a ${title}.`;
-  const known = own ? 'A link to this page cannot hold it.' : truth ? `The right class is ${truth}.` : 'ImageNet has no class for it, so no answer can be right.';
+  const known = own
+    ? 'A link to this page cannot hold it.'
+    : truth
+      ? `The right class is ${truth}.`
+      : 'ImageNet has no class for it, so no answer can be right.';
   find('#caption').textContent = `${shows} ${known}`;
   find('#photo').setAttribute('aria-label', `${shows} The network sees these 224 by 224 pixels.`);
   for (const button of find('#strip').children) {
@@ -121,9 +143,13 @@ function showPicture() {
 }
 
 async function predict() {
-  const { network } = app.state, { picture } = app, large = network === 'resnet50' && !app.client.opened.has(network);
+  const { network } = app.state,
+    { picture } = app,
+    large = network === 'resnet50' && !app.client.opened.has(network);
   app.top = null;
-  find('#says').textContent = large ? 'Loading ResNet-50, 50 MB. This takes a few seconds …' : 'The network is looking …';
+  find('#says').textContent = large
+    ? 'Loading ResNet-50, 50 MB. This takes a few seconds …'
+    : 'The network is looking …';
   find('#top').setAttribute('aria-busy', 'true');
   try {
     await app.client.open(network);
@@ -137,26 +163,36 @@ async function predict() {
   }
   app.remember();
   showTop();
-  app.shown().forEach((panel) => { panel.showChoice(); panel.compute(); });
+  app.shown().forEach((panel) => {
+    panel.showChoice();
+    panel.compute();
+  });
   openTab();
 }
 
 function showTop() {
-  const active = Number(find('[name="active"]:checked').value), asked = app.panels[app.state.two ? active : 0].target;
+  const active = Number(find('[name="active"]:checked').value),
+    asked = app.panels[app.state.two ? active : 0].target;
   const rows = app.top.includes(asked) ? app.top : [...app.top, asked];
   find('#top').removeAttribute('aria-busy');
-  find('#top').replaceChildren(...rows.map((index) => {
-    const item = document.createElement('li'), button = document.createElement('button'), p = app.probabilities[index];
-    button.type = 'button';
-    button.dataset.index = index;
-    button.dataset.p = p;
-    button.setAttribute('aria-pressed', index === asked);
-    button.innerHTML = `<i style="width:${(100 * p).toFixed(1)}%"></i><span></span><span class="number">${percent(p)}</span>`;
-    button.querySelector('span').textContent = classes[index];
-    button.addEventListener('click', () => chooseClass(index));
-    item.append(button);
-    return item;
-  }));
+  find('#top').replaceChildren(
+    ...rows.map((index) => {
+      const item = document.createElement('li'),
+        button = document.createElement('button'),
+        p = app.probabilities[index];
+      button.type = 'button';
+      button.dataset.index = index;
+      button.dataset.p = p;
+      button.setAttribute('aria-pressed', index === asked);
+      button.innerHTML = '<i></i><span></span><span class="number"></span>';
+      button.querySelector('i').style.width = `${100 * p}%`;
+      button.querySelector('span').textContent = classes[index];
+      button.querySelector('.number').textContent = percent(p);
+      button.addEventListener('click', () => chooseClass(index));
+      item.append(button);
+      return item;
+    }),
+  );
   const sure = app.probabilities[app.top[0]] < 0.5 ? 'It is not sure. ' : '';
   find('#says').textContent = `${sure}Click one to ask: which pixels speak for it?`;
 }
@@ -181,7 +217,8 @@ const openers = {
 
 function openTab() {
   for (const name of Object.keys(openers)) {
-    const chosen = name === app.state.tab, tab = find(`#tab-${name}`);
+    const chosen = name === app.state.tab,
+      tab = find(`#tab-${name}`);
     tab.setAttribute('aria-selected', chosen);
     tab.tabIndex = chosen ? 0 : -1;
     find(`#${name}`).hidden = !chosen;
@@ -198,7 +235,8 @@ function chooseTab(name) {
 /** Arrow keys move through the buttons of a group, as they do in a list of tabs. */
 function arrows(group, choose) {
   group.addEventListener('keydown', (event) => {
-    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key], buttons = [...group.querySelectorAll('button')];
+    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key],
+      buttons = [...group.querySelectorAll('button')];
     if (!step) return;
     event.preventDefault();
     const next = buttons[(buttons.indexOf(document.activeElement) + step + buttons.length) % buttons.length];
@@ -210,24 +248,37 @@ function arrows(group, choose) {
 // Putting the page together
 
 function fillStrip() {
-  find('#strip').replaceChildren(...photographs.map(({ name, title, picture }) => {
-    const button = document.createElement('button'), image = new Image(58, 58);
-    Object.assign(image, { src: picture, alt: title });
-    Object.assign(button, { type: 'button', title });
-    button.dataset.name = name;
-    button.setAttribute('role', 'radio');
-    button.append(image);
-    button.addEventListener('click', () => choosePhotograph(name));
-    return button;
-  }));
+  find('#strip').replaceChildren(
+    ...photographs.map(({ name, title, picture }) => {
+      const button = document.createElement('button'),
+        image = new Image(58, 58);
+      Object.assign(image, { src: picture, alt: title });
+      Object.assign(button, { type: 'button', title });
+      button.dataset.name = name;
+      button.setAttribute('role', 'radio');
+      button.append(image);
+      button.addEventListener('click', () => choosePhotograph(name));
+      return button;
+    }),
+  );
   arrows(find('#strip'), ({ dataset }) => choosePhotograph(dataset.name));
 }
 
 function listenToFiles() {
-  const drop = find('#drop'), take = (file) => { if (file) choosePicture(ownPicture(file)); };
+  const drop = find('#drop'),
+    take = (file) => {
+      if (file) choosePicture(ownPicture(file));
+    };
   find('#own').addEventListener('click', () => find('#file').click());
-  find('#file').addEventListener('change', (event) => { take(event.target.files[0]); event.target.value = ''; });
-  for (const [name, over] of [['dragover', true], ['dragleave', false], ['drop', false]]) {
+  find('#file').addEventListener('change', (event) => {
+    take(event.target.files[0]);
+    event.target.value = '';
+  });
+  for (const [name, over] of [
+    ['dragover', true],
+    ['dragleave', false],
+    ['drop', false],
+  ]) {
     document.addEventListener(name, (event) => {
       event.preventDefault();
       drop.classList.toggle('over', over);
@@ -271,13 +322,17 @@ function listenToSettings() {
   });
   find('#network').addEventListener('change', (event) => {
     app.state.network = event.target.value;
-    app.state.maps.forEach((map) => { map.layer = null; });
+    app.state.maps.forEach((map) => {
+      map.layer = null;
+    });
     predict();
   });
   document.querySelectorAll('[name="active"]').forEach((input) => input.addEventListener('change', showTop));
   find('#save').addEventListener('click', () => savePicture(app.shown(), app.picture));
   find('#link').addEventListener('click', copyLink);
-  find('#theme').addEventListener('click', () => setTheme(document.documentElement.dataset.theme === 'dark' ? 'light' : 'dark'));
+  find('#theme').addEventListener('click', () =>
+    setTheme(document.documentElement.dataset.theme === 'dark' ? 'light' : 'dark'),
+  );
 }
 
 async function copyLink({ target }) {
@@ -288,7 +343,9 @@ async function copyLink({ target }) {
   } catch {
     target.textContent = 'Copy it from the address bar';
   }
-  setTimeout(() => { target.textContent = 'Copy link'; }, 2000);
+  setTimeout(() => {
+    target.textContent = 'Copy link';
+  }, 2000);
 }
 
 function setTheme(theme) {
@@ -297,7 +354,9 @@ function setTheme(theme) {
 
 function build() {
   setTheme(matchMedia('(prefers-color-scheme: dark)').matches ? 'dark' : 'light');
-  find('#network').replaceChildren(...Object.entries(networks).map(([name, { title }], k) => new Option(`${title}${k ? ' (50 MB)' : ''}`, name)));
+  find('#network').replaceChildren(
+    ...Object.entries(networks).map(([name, { title }], k) => new Option(`${title}${k ? ' (50 MB)' : ''}`, name)),
+  );
   find('#classes').replaceChildren(...classes.map((name) => new Option(name)));
   fillStrip();
   app.panels = [0, 1].map((index) => new Panel(app, index));
@@ -314,9 +373,12 @@ function build() {
 }
 
 build();
-self.explorer = app;                                                   // for the tests, and for the curious
+self.explorer = app; // for the tests, and for the curious
 const keep = app.state.maps.some(({ target }) => target !== null);
-requestAnimationFrame(() => setTimeout(() => {                         // after the first paint
-  choosePicture(embedded(photographs.find(({ name }) => name === app.state.photo)), keep);
-}));
+requestAnimationFrame(() =>
+  setTimeout(() => {
+    // after the first paint
+    choosePicture(embedded(photographs.find(({ name }) => name === app.state.photo)), keep);
+  }),
+);
 addEventListener('hashchange', () => location.reload());

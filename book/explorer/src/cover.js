@@ -5,7 +5,11 @@ import { PIXELS, SIZE, toPixels, topOf } from './numbers.js';
 import { percent } from './texts.js';
 
 const find = (selector) => document.querySelector(selector);
-const KINDS = { falls: 'fall by more than half', little: 'fall by less than half', stays: 'stay or rise' };
+const KINDS = {
+  falls: 'fall by more than half',
+  little: 'fall by less than half',
+  stays: 'stay about the same, or rise',
+};
 
 export class Cover {
   constructor(app) {
@@ -26,15 +30,21 @@ export class Cover {
   again() {
     find('#cover-result').replaceChildren();
     find('#reveal').disabled = true;
-    document.querySelectorAll('[name="guess"]').forEach((input) => { input.checked = false; });
+    document.querySelectorAll('[name="guess"]').forEach((input) => {
+      input.checked = false;
+    });
     this.show();
   }
 
   listen() {
-    const { canvas } = this, place = (event) => {
-      const box = canvas.getBoundingClientRect();
-      this.at = { x: ((event.clientX - box.left) / box.width) * SIZE, y: ((event.clientY - box.top) / box.height) * SIZE };
-    };
+    const { canvas } = this,
+      place = (event) => {
+        const box = canvas.getBoundingClientRect();
+        this.at = {
+          x: ((event.clientX - box.left) / box.width) * SIZE,
+          y: ((event.clientY - box.top) / box.height) * SIZE,
+        };
+      };
     canvas.addEventListener('pointerdown', (event) => {
       canvas.setPointerCapture(event.pointerId);
       place(event);
@@ -50,15 +60,22 @@ export class Cover {
     find('#radius').addEventListener('input', () => this.show());
     find('#undo').addEventListener('click', () => this.undo());
     find('#wipe').addEventListener('click', () => this.start());
-    find('#guess').addEventListener('change', () => { find('#reveal').disabled = !this.covered.includes(1); });
+    find('#guess').addEventListener('change', () => {
+      find('#reveal').disabled = !this.covered.includes(1);
+    });
     find('#reveal').addEventListener('click', () => this.reveal());
   }
 
   pressed(event) {
-    const moves = { ArrowLeft: [-6, 0], ArrowRight: [6, 0], ArrowUp: [0, -6], ArrowDown: [0, 6] }, move = moves[event.key];
+    const moves = { ArrowLeft: [-6, 0], ArrowRight: [6, 0], ArrowUp: [0, -6], ArrowDown: [0, 6] },
+      move = moves[event.key];
     if (!move && event.key !== ' ' && event.key.toLowerCase() !== 'z') return;
     event.preventDefault();
-    if (move) this.at = { x: Math.min(SIZE, Math.max(0, this.at.x + move[0])), y: Math.min(SIZE, Math.max(0, this.at.y + move[1])) };
+    if (move)
+      this.at = {
+        x: Math.min(SIZE, Math.max(0, this.at.x + move[0])),
+        y: Math.min(SIZE, Math.max(0, this.at.y + move[1])),
+      };
     else if (event.key === ' ') {
       this.begin();
       this.dab();
@@ -79,7 +96,8 @@ export class Cover {
   dab() {
     const radius = Number(find('#radius').value);
     for (let i = 0; i < PIXELS; i++) {
-      if (Math.hypot((i % SIZE) + 0.5 - this.at.x, Math.floor(i / SIZE) + 0.5 - this.at.y) <= radius) this.covered[i] = 1;
+      if (Math.hypot((i % SIZE) + 0.5 - this.at.x, Math.floor(i / SIZE) + 0.5 - this.at.y) <= radius)
+        this.covered[i] = 1;
     }
     find('#reveal').disabled = !find('[name="guess"]:checked');
     this.show();
@@ -87,7 +105,9 @@ export class Cover {
 
   tensor() {
     const copy = this.app.picture.tensor.slice();
-    copy.forEach((_, i) => { if (this.covered[i % PIXELS]) copy[i] = 0; });
+    copy.forEach((_, i) => {
+      if (this.covered[i % PIXELS]) copy[i] = 0;
+    });
     return copy;
   }
 
@@ -109,22 +129,28 @@ export class Cover {
   }
 
   async reveal() {
-    const { app } = this, target = app.panels[0].target, guessed = find('[name="guess"]:checked').value;
+    const { app } = this,
+      target = app.panels[0].target,
+      guessed = find('[name="guess"]:checked').value;
     find('#reveal').disabled = true;
     const { probabilities } = await app.client.ask('predict', { name: app.state.network, image: this.tensor() }).done;
-    const before = app.probabilities[target], after = probabilities[target];
+    const before = app.probabilities[target],
+      after = probabilities[target];
     const kind = after < before / 2 ? 'falls' : after < 0.98 * before ? 'little' : 'stays';
     this.score = [this.score[0] + (kind === guessed), this.score[1] + 1];
     const share = this.covered.reduce((a, b) => a + b, 0) / PIXELS;
     const verdict = document.createElement('p');
-    verdict.innerHTML = `<strong>${kind === guessed ? 'You were right.' : 'Surprise.'}</strong> You covered ${percent(share)} of the picture.
-      The probability went from ${percent(before)} to <strong>${percent(after)}</strong>.`;
+    const strong = (text) => Object.assign(document.createElement('strong'), { textContent: text });
+    const words = ` You covered ${percent(share)} of the picture. The probability went from ${percent(before)} to `;
+    verdict.append(strong(kind === guessed ? 'You were right.' : 'Surprise.'), words, strong(percent(after)), '.');
     find('#cover-result').replaceChildren(verdict, this.table(probabilities));
-    find('#cover-score').textContent = `${this.score[0]} of ${this.score[1]} guesses right. You guessed "${KINDS[guessed]}". Paint on, or clear, for another.`;
+    find('#cover-score').textContent =
+      `${this.score[0]} of ${this.score[1]} guesses right. You guessed "${KINDS[guessed]}". Paint on for another.`;
   }
 
   table(probabilities) {
-    const table = document.createElement('table'), row = (index) => `<tr><th>${this.app.classes[index]}</th>
+    const table = document.createElement('table'),
+      row = (index) => `<tr><th>${this.app.classes[index]}</th>
       <td>${percent(this.app.probabilities[index])}</td><td>${percent(probabilities[index])}</td></tr>`;
     table.innerHTML = `<thead><tr><th>now says</th><th>before</th><th>covered</th></tr></thead>
       <tbody>${topOf(probabilities, 4).map(row).join('')}</tbody>`;

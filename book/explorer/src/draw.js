@@ -21,12 +21,13 @@ function colourOf(value, { limit, low, table }) {
   return table[Math.max(0, Math.min(255, Math.floor(256 * at)))];
 }
 
-/** A map in colour, over the grey photograph or over nothing. Strong values cover more, by a root, as in the lessons. */
+/** A map in colour, over the grey photograph or nothing. Strong values cover more, by a root, as in the lessons. */
 export function paintMap(map, scale, photo, opacity) {
   const rgba = new Uint8ClampedArray(4 * PIXELS).fill(255);
   for (let i = 0; i < PIXELS; i++) {
     const colour = colourOf(map[i], scale);
-    const share = Math.sqrt(Math.min(1, Math.abs(map[i]) / scale.limit)), alpha = photo ? opacity * share : 1;
+    const share = Math.sqrt(Math.min(1, Math.abs(map[i]) / scale.limit)),
+      alpha = photo ? opacity * share : 1;
     const grey = photo ? (photo[4 * i] + photo[4 * i + 1] + photo[4 * i + 2]) / 3 : 0;
     for (let c = 0; c < 3; c++) rgba[4 * i + c] = (1 - alpha) * grey + alpha * colour[c];
   }
@@ -47,18 +48,29 @@ export function paintBar(canvas, { table }) {
  */
 export function paintCurves(svg, curves, { range: [low, high], marks, at = null }) {
   const [, , width, height] = svg.getAttribute('viewBox').split(' ').map(Number);
-  const left = 40, bottom = height - 34, right = width - 8, top = 10;
-  const x = (v) => left + v * (right - left), y = (v) => bottom - ((v - low) / (high - low || 1)) * (bottom - top);
+  const left = 40,
+    bottom = height - 34,
+    right = width - 8,
+    top = 10;
+  const x = (v) => left + v * (right - left),
+    y = (v) => bottom - ((v - low) / (high - low || 1)) * (bottom - top);
   const text = (px, py, anchor, words) => `<text x="${px}" y="${py}" text-anchor="${anchor}">${words}</text>`;
-  const lines = curves.map(({ points, style }) =>
-    `<polyline class="${style}" points="${points.map(([u, v]) => `${x(u).toFixed(1)},${y(v).toFixed(1)}`).join(' ')}"/>`);
-  const ends = curves.flatMap(({ points, style }) => (style === 'one' && points.length ? [points.at(-1)] : []))
+  const place = ([u, v]) => `${x(u).toFixed(1)},${y(v).toFixed(1)}`;
+  const lines = curves.map(
+    ({ points, style }) => `<polyline class="${style}" points="${points.map(place).join(' ')}"/>`,
+  );
+  const ends = curves
+    .flatMap(({ points, style }) => (style === 'one' && points.length ? [points.at(-1)] : []))
     .map(([u, v]) => `<circle class="dot" r="3.5" cx="${x(u)}" cy="${y(v)}"/>`);
   svg.innerHTML = [
     `<path class="axis" d="M${left} ${top}V${bottom}H${right}"/>`,
-    text(left - 6, y(high) + 4, 'end', marks.high), text(left - 6, y(low) + 4, 'end', marks.low),
-    text(left, bottom + 14, 'start', marks.first), text(right, bottom + 14, 'end', marks.last),
+    text(left - 6, y(high) + 4, 'end', marks.high),
+    text(left - 6, y(low) + 4, 'end', marks.low),
+    text(left, bottom + 14, 'start', marks.first),
+    text(right, bottom + 14, 'end', marks.last),
     text((left + right) / 2, bottom + 29, 'middle', marks.title),
-    at === null ? '' : `<path class="at" d="M${x(at)} ${top}V${bottom}"/>`, ...lines, ...ends,
+    at === null ? '' : `<path class="at" d="M${x(at)} ${top}V${bottom}"/>`,
+    ...lines,
+    ...ends,
   ].join('');
 }

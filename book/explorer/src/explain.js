@@ -19,7 +19,7 @@ export class Panel {
     this.find = (selector) => this.element.querySelector(selector);
     this.canvas = this.find('.map');
     this.result = null;
-    this.found = null;                                                 // settles when the map is there, or has failed
+    this.found = null; // settles when the map is there, or has failed
     this.fill();
     this.listen();
   }
@@ -53,15 +53,18 @@ export class Panel {
     this.find('.progress button').addEventListener('click', () => this.app.client.stop(this.job));
     this.canvas.addEventListener('pointermove', (event) => {
       const box = this.canvas.getBoundingClientRect();
-      this.app.point(Math.floor(((event.clientX - box.left) / box.width) * SIZE),
-        Math.floor(((event.clientY - box.top) / box.height) * SIZE));
+      this.app.point(
+        Math.floor(((event.clientX - box.left) / box.width) * SIZE),
+        Math.floor(((event.clientY - box.top) / box.height) * SIZE),
+      );
     });
     this.canvas.addEventListener('pointerleave', () => this.app.point(null));
     this.canvas.addEventListener('keydown', (event) => this.pressed(event));
   }
 
   pressed(event) {
-    const step = event.shiftKey ? 16 : 4, moves = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] };
+    const step = event.shiftKey ? 16 : 4,
+      moves = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] };
     const move = moves[event.key];
     if (!move) return;
     event.preventDefault();
@@ -87,7 +90,8 @@ export class Panel {
   }
 
   showChoice() {
-    const { method } = this.choice, { about, watch } = METHODS[method];
+    const { method } = this.choice,
+      { about, watch } = METHODS[method];
     this.find('.method').value = method;
     this.find('.class').value = this.app.top ? this.app.classes[this.target] : '';
     this.find('.about').textContent = about;
@@ -97,12 +101,14 @@ export class Panel {
 
   /** The field for one option of the method. */
   option(key) {
-    const label = document.createElement('label'), { facts } = this.app, set = (value) => {
-      this.choice[key] = value;
-      this.changed();
-    };
+    const label = document.createElement('label'),
+      { facts } = this.app,
+      set = (value) => {
+        this.choice[key] = value;
+        this.changed();
+      };
     if (key === 'layer' || key === 'baseline') {
-      const layers = facts.layers.map(({ name, shape }, k) => [k ? name : null, `${name}, ${shape[2]} × ${shape[3]}${k ? '' : ' (last)'}`]);
+      const layers = facts.layers.map(({ name, shape }, k) => [k ? name : null, `${shape[2]} × ${shape[3]} (${name})`]);
       const entries = key === 'layer' ? layers : Object.entries(BASELINES);
       const select = document.createElement('select');
       select.append(...entries.map(([value, text]) => new Option(text, value ?? '')));
@@ -111,17 +117,36 @@ export class Panel {
       label.append(key === 'layer' ? 'Layer' : 'Empty picture (baseline)', select);
       return label;
     }
-    const words = { samples: 'Noisy copies', noise: 'Noise level', steps: 'Steps' }, input = document.createElement('input');
+    const words = { samples: 'Noisy copies', noise: 'Noise level', steps: 'Steps' },
+      input = document.createElement('input');
     const [min, max] = LIMITS[key];
-    Object.assign(input, { type: 'number', min, max, step: key === 'noise' ? 0.05 : 1, value: this.choice[key], className: 'class' });
+    Object.assign(input, {
+      type: 'number',
+      min,
+      max,
+      step: key === 'noise' ? 0.05 : 1,
+      value: this.choice[key],
+      className: 'class',
+    });
     input.addEventListener('change', () => {
       const value = Number(input.value);
-      if (Number.isFinite(value) && input.value !== '' && value >= min && value <= max) return set(key === 'noise' ? value : Math.round(value));
+      if (Number.isFinite(value) && input.value !== '' && value >= min && value <= max)
+        return set(key === 'noise' ? value : Math.round(value));
       this.app.say(`${words[key]} must lie between ${min} and ${max}.`);
       input.value = this.choice[key];
     });
     label.append(words[key], input);
     return label;
+  }
+
+  /** The picture has changed: no map of another one stays over it. */
+  clear() {
+    if (this.job) this.app.client.stop(this.job);
+    this.job = null;
+    this.result = null;
+    this.canvas.dataset.state = 'waiting';
+    this.find('.facts').textContent = '';
+    showPixels(this.canvas, this.app.picture.rgba);
   }
 
   /** Ask the worker anew; what it was doing for this panel ends. */
@@ -134,15 +159,21 @@ export class Panel {
   }
 
   async wait() {
-    const { method, ...settings } = this.choice, { app } = this, started = performance.now();
+    const { method, ...settings } = this.choice,
+      { app } = this;
     this.find('.path').hidden = true;
     this.find('.facts').textContent = '';
     if (method === 'cam' && !app.facts.cam) {
       this.job = null;
-      return this.refuse(`${app.facts.title} has a ReLU between its last sum and the average, so CAM does not fit. Choose ResNet-50 above, or Grad-CAM.`);
+      return this.refuse(
+        `${app.facts.title} has a ReLU between its last sum and the average, so CAM does not fit. ` +
+          'Choose ResNet-50 above, or Grad-CAM.',
+      );
     }
     const request = {
-      name: app.state.network, image: app.picture.tensor, method,
+      name: app.state.network,
+      image: app.picture.tensor,
+      method,
       settings: { ...settings, target: this.target, layer: settings.layer ?? app.facts.layers[0].name },
     };
     const { id, done } = app.client.ask('map', request, (partial) => {
@@ -151,11 +182,11 @@ export class Panel {
     this.job = id;
     this.progress(0, 1);
     try {
-      const { stopped } = await done;
+      const { stopped, seconds } = await done;
       if (this.job !== id) return;
       this.job = null;
       this.find('.progress').hidden = true;
-      this.seconds = (performance.now() - started) / 1000;
+      this.seconds = seconds;
       this.canvas.dataset.state = stopped ? 'stopped' : 'done';
       this.stopped = stopped;
       this.report();
@@ -199,33 +230,50 @@ export class Panel {
   /** Numbers beneath the map, each with what it is to be compared with. */
   report() {
     if (!this.result) return;
-    const { method } = this.choice, { done, total, shares, gain, path, height, width } = this.result, facts = [];
+    const { method } = this.choice,
+      { done, total, shares, gain, path, height, width } = this.result,
+      facts = [];
     if (method === 'smoothGrad') facts.push(`Mean of ${done} noisy cop${done === 1 ? 'y' : 'ies'} of ${total}.`);
     if (method === 'integratedGradients') {
       const complete = done === total;
-      facts.push(`The shares add up to ${short(shares)}; the score rises by ${short(gain)} from the empty picture to yours.`);
-      facts.push(complete ? `Completeness gap: ${(100 * Math.abs((shares - gain) / gain)).toFixed(2)} % (0 is exact).` : `Step ${done} of ${total}.`);
+      facts.push(
+        `The shares add up to ${short(shares)}; the score rises by ${short(gain)} from the empty picture to yours.`,
+      );
+      facts.push(
+        complete
+          ? `Completeness gap: ${(100 * Math.abs((shares - gain) / gain)).toFixed(2)} % (0 is exact).`
+          : `Step ${done} of ${total}.`,
+      );
       this.drawPath(path, done / total);
     }
-    if (method === 'gradCam' || method === 'cam') facts.push(`The layer has ${height} × ${width} places, enlarged to 224 × 224.`);
+    if (method === 'gradCam' || method === 'cam')
+      facts.push(`The layer has ${height} × ${width} places, enlarged to 224 × 224.`);
     if (this.stopped) facts.push('Stopped.');
     else if (this.seconds && done === total && !this.job) facts.push(`It took ${this.seconds.toFixed(1)} s.`);
     this.find('.facts').textContent = facts.join(' ');
   }
 
   drawPath(path) {
-    const svg = this.find('.path'), scores = path.map(([, score]) => score);
+    const svg = this.find('.path'),
+      scores = path.map(([, score]) => score);
     svg.hidden = false;
     const [low, high] = [Math.min(...scores), Math.max(...scores)];
     const words = `The score on the way: from ${short(scores[0])} to ${short(scores.at(-1))}`;
     svg.setAttribute('aria-label', words);
-    const marks = { low: short(low), high: short(high), first: 'empty picture', last: 'your picture', title: 'the score on the way' };
+    const marks = {
+      low: short(low),
+      high: short(high),
+      first: 'empty picture',
+      last: 'your picture',
+      title: 'the score on the way',
+    };
     paintCurves(svg, [{ points: path, style: 'one' }], { range: [low, high], marks });
   }
 
   /** The map as it is drawn, or null. */
   map() {
-    const { sign, detail } = this.app.state, map = this.result && mapOf(this.result, sign === 'signed');
+    const { sign, detail } = this.app.state,
+      map = this.result && mapOf(this.result, sign === 'signed');
     return map && detail === 'blocks' && this.result.attribution ? blockSums(map) : map;
   }
 
@@ -235,28 +283,44 @@ export class Panel {
     paintBar(this.find('.bar'), scale);
     this.find('.low').textContent = short(scale.low);
     this.find('.high').textContent = short(scale.limit);
-    this.find('.legend').title = METHODS[this.choice.method].unit;
+    this.find('.unit').textContent = `Scale: ${METHODS[this.choice.method].unit}.`;
     this.canvas.setAttribute('aria-label', `${this.title}: ${this.inWords(map)}`);
   }
 
   /** Where the strongest part lies, for those who do not see it. */
   inWords(map) {
-    const names = ['upper left', 'top', 'upper right', 'left', 'middle', 'right', 'lower left', 'bottom', 'lower right'];
+    const names = [
+      'the upper left',
+      'the top',
+      'the upper right',
+      'the left',
+      'the middle',
+      'the right',
+      'the lower left',
+      'the bottom',
+      'the lower right',
+    ];
     const sums = new Array(9).fill(0);
     map.forEach((value, i) => {
-      const column = Math.floor((3 * (i % SIZE)) / SIZE), row = Math.floor((3 * Math.floor(i / SIZE)) / SIZE);
+      const column = Math.floor((3 * (i % SIZE)) / SIZE),
+        row = Math.floor((3 * Math.floor(i / SIZE)) / SIZE);
       sums[3 * row + column] += Math.abs(value);
     });
     const all = sums.reduce((a, b) => a + b, 0);
     if (!all) return 'the map is zero everywhere';
     const order = [...sums.keys()].sort((a, b) => sums[b] - sums[a]).slice(0, 2);
-    return `most of it lies ${order.map((k) => `in the ${names[k]} (${percent(sums[k] / all)})`).join(' and ')} of nine parts`;
+    const places = order.map((k) => `${names[k]} (${percent(sums[k] / all)})`);
+    return `of nine parts the strongest are ${places.join(' and ')}; an even map would have 11 % in each`;
   }
 
   cross(point) {
     const cross = this.find('.cross');
     cross.hidden = !point || !this.result;
-    if (point) Object.assign(cross.style, { left: `${(100 * (point.x + 0.5)) / SIZE}%`, top: `${(100 * (point.y + 0.5)) / SIZE}%` });
+    if (point)
+      Object.assign(cross.style, {
+        left: `${(100 * (point.x + 0.5)) / SIZE}%`,
+        top: `${(100 * (point.y + 0.5)) / SIZE}%`,
+      });
   }
 }
 
@@ -264,7 +328,13 @@ export class Panel {
 export function paintAll(panels, { sign, scale }) {
   const shown = panels.map((panel) => [panel, panel.map()]).filter(([, map]) => map);
   const signed = sign === 'signed';
-  const shared = scale === 'one' && shown.length > 1 ? colourScale(shown.map(([, map]) => map), signed) : null;
+  const shared =
+    scale === 'one' && shown.length > 1
+      ? colourScale(
+          shown.map(([, map]) => map),
+          signed,
+        )
+      : null;
   for (const [panel, map] of shown) {
     panel.drawn = { map, scale: shared ?? colourScale([map], signed) };
     panel.paint(map, panel.drawn.scale);
@@ -273,7 +343,11 @@ export function paintAll(panels, { sign, scale }) {
 
 /** The maps with their titles and scales as one picture, saved by the browser. */
 export async function savePicture(panels, picture) {
-  const side = 448, gap = 24, head = 56, foot = 62, canvas = document.createElement('canvas');
+  const side = 448,
+    gap = 24,
+    head = 56,
+    foot = 62,
+    canvas = document.createElement('canvas');
   canvas.width = gap + panels.length * (side + gap);
   canvas.height = head + side + foot;
   const pen = canvas.getContext('2d');
@@ -281,7 +355,9 @@ export async function savePicture(panels, picture) {
   pen.fillRect(0, 0, canvas.width, canvas.height);
   pen.imageSmoothingEnabled = false;
   panels.forEach((panel, k) => {
-    const x = gap + k * (side + gap), bar = panel.find('.bar'), y = head + side + 14;
+    const x = gap + k * (side + gap),
+      bar = panel.find('.bar'),
+      y = head + side + 14;
     pen.fillStyle = '#222';
     pen.font = '600 17px system-ui, sans-serif';
     pen.fillText(panel.title, x, 36, side);
@@ -293,7 +369,9 @@ export async function savePicture(panels, picture) {
     pen.fillText(panel.find('.high').textContent, x + side, y + 30);
     pen.textAlign = 'left';
   });
-  const blob = await new Promise((resolve) => { canvas.toBlob(resolve); });
+  const blob = await new Promise((resolve) => {
+    canvas.toBlob(resolve);
+  });
   const link = document.createElement('a');
   link.href = URL.createObjectURL(blob);
   link.download = `${picture.name ?? 'picture'}_${panels.map(({ choice }) => choice.method).join('_')}.png`;

@@ -14,7 +14,7 @@ const QUESTIONS = [
 export class Fake {
   constructor(app) {
     this.app = app;
-    this.score = [0, 0, 0];                                            // right, asked, what blind guessing would get
+    this.score = [0, 0, 0]; // right, asked, what blind guessing would get
     find('#again').addEventListener('click', () => app.chooseAnyPhotograph());
   }
 
@@ -24,7 +24,8 @@ export class Fake {
   }
 
   async start() {
-    const { app } = this, round = this.round = (this.round ?? 0) + 1;
+    const { app } = this,
+      round = (this.round = (this.round ?? 0) + 1);
     this.cards = [];
     this.question = 0;
     find('#again').disabled = true;
@@ -45,16 +46,22 @@ export class Fake {
 
   /** The four maps of the picture, with SqueezeNet, which is always at hand. */
   async draw(round) {
-    const { app } = this, name = 'squeezenet1_1';
+    const { app } = this,
+      name = 'squeezenet1_1';
     this.picture = app.picture;
     await app.client.open(name);
-    const image = this.picture.tensor, bar = find('#fake-progress');
+    const image = this.picture.tensor,
+      bar = find('#fake-progress');
     bar.hidden = false;
     const { probabilities } = await app.client.ask('predict', { name, image }).done;
-    const [target] = topOf(probabilities, 1), layer = self.explorerParts.networks[name].layers[0].name;
+    const [target] = topOf(probabilities, 1),
+      layer = self.explorerParts.networks[name].layers[0].name;
     const settings = { target, layer, samples: 12, noise: 0.15, steps: 12, baseline: 'mean' };
-    const jobs = [['map', 'guided', 'trained'], ['map', Math.random() < 0.5 ? 'smoothGrad' : 'guidedGradCam', 'trained'],
-      ['randomMap', Math.random() < 0.7 ? 'guided' : 'smoothGrad', 'random']];
+    const jobs = [
+      ['map', 'guided', 'trained'],
+      ['map', Math.random() < 0.5 ? 'smoothGrad' : 'guidedGradCam', 'trained'],
+      ['randomMap', Math.random() < 0.7 ? 'guided' : 'smoothGrad', 'random'],
+    ];
     const cards = [{ kind: 'edges', title: 'Edge filter: knows no network', map: edges(image) }];
     for (const [k, [job, method, kind]] of jobs.entries()) {
       Object.assign(bar.querySelector('progress'), { max: 4, value: k + 1 });
@@ -70,10 +77,12 @@ export class Fake {
 
   deal() {
     const buttons = this.cards.map((card, k) => {
-      const button = document.createElement('button'), canvas = document.createElement('canvas');
+      const button = document.createElement('button'),
+        canvas = document.createElement('canvas');
       [canvas.width, canvas.height] = [224, 224];
       showPixels(canvas, paintMap(card.map, colourScale([card.map], false), null, 1));
-      const label = document.createElement('span'), note = document.createElement('small');
+      const label = document.createElement('span'),
+        note = document.createElement('small');
       label.textContent = `Map ${k + 1}`;
       button.type = 'button';
       button.append(canvas, label, note);
@@ -85,8 +94,10 @@ export class Fake {
   }
 
   choose(card) {
-    const [kind] = QUESTIONS[this.question], right = card.kind === kind;
-    const fake = this.cards.find((other) => other.kind === kind), chance = this.question ? 1 / 3 : 1 / 4;
+    const [kind] = QUESTIONS[this.question],
+      right = card.kind === kind;
+    const fake = this.cards.find((other) => other.kind === kind),
+      chance = this.question ? 1 / 3 : 1 / 4;
     this.score = [this.score[0] + right, this.score[1] + 1, this.score[2] + chance];
     card.button.classList.add(right ? 'right' : 'wrong');
     this.name(fake);

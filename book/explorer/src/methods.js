@@ -7,7 +7,14 @@ import { run } from './network.js';
 import { blurred, enlarge, gaussLegendre, normals, plainTensor, randomStream, PIXELS } from './numbers.js';
 
 export const methods = {
-  gradient, timesInput, smoothGrad, integratedGradients, gradCam, cam, guided, guidedGradCam,
+  gradient,
+  timesInput,
+  smoothGrad,
+  integratedGradients,
+  gradCam,
+  cam,
+  guided,
+  guidedGradCam,
 };
 
 /** The slope of the class's score at every pixel (lesson 01). */
@@ -30,9 +37,11 @@ export function noiseOf(n) {
 /** The mean slope of noisy copies (lesson 03). */
 async function* smoothGrad(network, image, { target, samples, noise }) {
   const spread = image.reduce((a, b) => Math.max(a, b), -Infinity) - image.reduce((a, b) => Math.min(a, b), Infinity);
-  const sigma = noise * spread, sum = new Float64Array(3 * PIXELS);
+  const sigma = noise * spread,
+    sum = new Float64Array(3 * PIXELS);
   for (let n = 0; n < samples; n++) {
-    const draws = noiseOf(n), copy = image.map((x, i) => x + sigma * draws[i]);
+    const draws = noiseOf(n),
+      copy = image.map((x, i) => x + sigma * draws[i]);
     const { gradient: slope } = await run(network, copy, { target });
     for (let i = 0; i < sum.length; i++) sum[i] += slope[i];
     yield { attribution: Float32Array.from(sum, (s) => s / (n + 1)), done: n + 1, total: samples };
@@ -48,9 +57,13 @@ export const baselines = {
 
 /** Slopes along the way from the baseline to the picture, added up, times the way (lesson 04). */
 async function* integratedGradients(network, image, { target, steps, baseline }) {
-  const start = baselines[baseline](image), way = image.map((x, i) => x - start[i]);
-  const first = (await run(network, start)).logits[target], last = (await run(network, image)).logits[target];
-  const { nodes, weights } = gaussLegendre(steps), sum = new Float64Array(3 * PIXELS), path = [[0, first]];
+  const start = baselines[baseline](image),
+    way = image.map((x, i) => x - start[i]);
+  const first = (await run(network, start)).logits[target],
+    last = (await run(network, image)).logits[target];
+  const { nodes, weights } = gaussLegendre(steps),
+    sum = new Float64Array(3 * PIXELS),
+    path = [[0, first]];
   for (let n = 0; n < steps; n++) {
     const point = start.map((x, i) => x + nodes[n] * way[i]);
     const { logits, gradient: slope } = await run(network, point, { target });
@@ -66,7 +79,9 @@ async function* integratedGradients(network, image, { target, steps, baseline })
 /** Channels weighted by their mean slope, summed; the page keeps the positive part unless asked (lesson 05). */
 async function* gradCam(network, image, { target, layer }) {
   const { A, dA, shape } = await run(network, image, { target, layer });
-  const [, channels, height, width] = shape, places = height * width, cells = new Float32Array(places);
+  const [, channels, height, width] = shape,
+    places = height * width,
+    cells = new Float32Array(places);
   for (let k = 0; k < channels; k++) {
     const alpha = dA.subarray(k * places, (k + 1) * places).reduce((a, b) => a + b, 0) / places;
     for (let i = 0; i < places; i++) cells[i] += alpha * A[k * places + i];
@@ -92,7 +107,11 @@ async function* guided(network, image, { target }) {
 async function* guidedGradCam(network, image, { target, layer }) {
   const { gradient: lines } = await run(network, image, { target, guided: true });
   for await (const { cells, height, width } of gradCam(network, image, { target, layer })) {
-    const where = enlarge(cells.map((value) => Math.max(value, 0)), height, width);
+    const where = enlarge(
+      cells.map((value) => Math.max(value, 0)),
+      height,
+      width,
+    );
     yield { attribution: lines.map((value, i) => value * where[i % PIXELS]), done: 1, total: 1 };
   }
 }

@@ -3,7 +3,7 @@
 import * as ort from 'onnxruntime-web/wasm';
 import { normals, randomStream, SIZE } from './numbers.js';
 
-ort.env.wasm.numThreads = 1;                                           // more would need headers that a file has not
+ort.env.wasm.numThreads = 1; // more would need headers that a file has not
 
 /** Give the runtime its WebAssembly, once, before the first network. */
 export function prepare(wasm) {
@@ -21,12 +21,17 @@ export async function open(facts, graph, weights) {
 
 /** Weights drawn anew as for a network before training: He et al.'s initialisation, biases 0. */
 export function forget(facts, weights, seed) {
-  const fresh = weights.slice(), random = randomStream(seed);
+  const fresh = weights.slice(),
+    random = randomStream(seed);
   for (const { offset, shape } of facts.weights) {
-    const [outputs, ...fanIn] = shape, inputs = fanIn.reduce((a, b) => a * b, 1);
+    const [outputs, ...fanIn] = shape,
+      inputs = fanIn.reduce((a, b) => a * b, 1);
     const values = new Float32Array(fresh.buffer, offset, outputs * inputs);
     if (fanIn.length === 0) values.fill(0);
-    else normals(values.length, random).forEach((value, i) => { values[i] = value * Math.sqrt(2 / inputs); });
+    else
+      normals(values.length, random).forEach((value, i) => {
+        values[i] = value * Math.sqrt(2 / inputs);
+      });
   }
   return fresh;
 }

@@ -36,7 +36,8 @@ export function toPixels(tensor) {
 // A browser's own drawImage uses other filters, and the maps would differ from the lessons'.
 
 function taps(from, to) {
-  const scale = from / to, support = Math.max(scale, 1);
+  const scale = from / to,
+    support = Math.max(scale, 1);
   return Array.from({ length: to }, (_, k) => {
     const centre = (k + 0.5) * scale;
     const first = Math.max(0, Math.trunc(centre - support + 0.5));
@@ -74,9 +75,11 @@ export function resize(rgba, width, height, newWidth, newHeight) {
 /** RGBA bytes of any size -> those of the 224 x 224 pixels that the network sees: shorter side to 256, the centre. */
 export function centreCrop(rgba, width, height) {
   const shorter = Math.min(width, height);
-  const newWidth = Math.trunc((256 * width) / shorter), newHeight = Math.trunc((256 * height) / shorter);
+  const newWidth = Math.trunc((256 * width) / shorter),
+    newHeight = Math.trunc((256 * height) / shorter);
   const small = resize(rgba, width, height, newWidth, newHeight);
-  const left = roundHalfEven((newWidth - SIZE) / 2), top = roundHalfEven((newHeight - SIZE) / 2);
+  const left = roundHalfEven((newWidth - SIZE) / 2),
+    top = roundHalfEven((newHeight - SIZE) / 2);
   const crop = new Uint8ClampedArray(4 * PIXELS);
   for (let y = 0; y < SIZE; y++) {
     const start = 4 * ((top + y) * newWidth + left);
@@ -85,7 +88,8 @@ export function centreCrop(rgba, width, height) {
   return crop;
 }
 
-function roundHalfEven(x) {                                            // Python's round, which torchvision uses
+function roundHalfEven(x) {
+  // Python's round, which torchvision uses
   const low = Math.floor(x);
   return x - low === 0.5 ? low + (low % 2) : Math.round(x);
 }
@@ -119,7 +123,8 @@ export function overColours(attribution, signed) {
 /** h x w -> 224 x 224, bilinear between the cells' centres, as the lessons do it. */
 export function enlarge(map, height, width) {
   const place = (k, cells) => {
-    const at = Math.max(0, ((k + 0.5) * cells) / SIZE - 0.5), low = Math.min(Math.trunc(at), cells - 1);
+    const at = Math.max(0, ((k + 0.5) * cells) / SIZE - 0.5),
+      low = Math.min(Math.trunc(at), cells - 1);
     return [low, Math.min(low + 1, cells - 1), at - low];
   };
   const large = new Float32Array(PIXELS);
@@ -137,7 +142,9 @@ export function enlarge(map, height, width) {
 
 /** Sums over blocks of 8 x 8 pixels, each shown at all its pixels: signed fuzz becomes readable. */
 export function blockSums(map, side = 8) {
-  const across = SIZE / side, sums = new Float32Array(across * across), large = new Float32Array(PIXELS);
+  const across = SIZE / side,
+    sums = new Float32Array(across * across),
+    large = new Float32Array(PIXELS);
   const block = (i) => Math.floor(i / SIZE / side) * across + Math.floor((i % SIZE) / side);
   for (let i = 0; i < PIXELS; i++) sums[block(i)] += map[i];
   return large.map((_, i) => sums[block(i)]);
@@ -146,7 +153,8 @@ export function blockSums(map, side = 8) {
 /** Where a colour scale ends: the given percentile of |map|, so that a few extreme pixels do not blank the rest. */
 export function limitOf(map, percentile = 99.5) {
   const sizes = Float32Array.from(map, Math.abs).sort();
-  const at = (percentile / 100) * (sizes.length - 1), low = Math.floor(at);
+  const at = (percentile / 100) * (sizes.length - 1),
+    low = Math.floor(at);
   const value = sizes[low] + (at - low) * (sizes[Math.min(low + 1, sizes.length - 1)] - sizes[low]);
   return value || sizes[sizes.length - 1] || 1;
 }
@@ -165,7 +173,9 @@ export function correlation(a, b) {
 
 /** Edges of the grey photograph (Sobel): how fast the brightness changes. It knows no network. */
 export function edges(tensor) {
-  const rgba = toPixels(tensor), grey = new Float32Array(PIXELS), map = new Float32Array(PIXELS);
+  const rgba = toPixels(tensor),
+    grey = new Float32Array(PIXELS),
+    map = new Float32Array(PIXELS);
   for (let i = 0; i < PIXELS; i++) grey[i] = (rgba[4 * i] + rgba[4 * i + 1] + rgba[4 * i + 2]) / 765;
   const at = (x, y) => grey[clamp(y) * SIZE + clamp(x)];
   for (let y = 0; y < SIZE; y++) {
@@ -181,9 +191,10 @@ export function edges(tensor) {
 
 const clamp = (k) => Math.min(SIZE - 1, Math.max(0, k));
 
-/** A Gaussian blur, sigma a tenth of the side, cut off at two sigma, the border reflected: a baseline without detail. */
+/** A Gaussian blur, sigma a tenth of the side, cut off at two sigma, the border reflected. */
 export function blurred(tensor) {
-  const sigma = SIZE / 10, radius = Math.trunc(2 * sigma);
+  const sigma = SIZE / 10,
+    radius = Math.trunc(2 * sigma);
   const kernel = Array.from({ length: 2 * radius + 1 }, (_, k) => Math.exp(-((k - radius) ** 2) / (2 * sigma ** 2)));
   const sum = kernel.reduce((a, b) => a + b, 0);
   const reflect = (k) => (k < 0 ? -k : k >= SIZE ? 2 * (SIZE - 1) - k : k);
@@ -208,9 +219,11 @@ export function blurred(tensor) {
 
 /** Nodes in [0, 1] and weights that sum to 1 of Gauss and Legendre's rule with n nodes. */
 export function gaussLegendre(n) {
-  const nodes = [], weights = [];
+  const nodes = [],
+    weights = [];
   for (let k = n; k >= 1; k--) {
-    let x = Math.cos((Math.PI * (k - 0.25)) / (n + 0.5)), slope = 0;   // close to the k-th root; Newton does the rest
+    let x = Math.cos((Math.PI * (k - 0.25)) / (n + 0.5)),
+      slope = 0; // close to the k-th root; Newton does the rest
     for (let round = 0; round < 100; round++) {
       let [before, value] = [1, x];
       for (let j = 2; j <= n; j++) [before, value] = [value, ((2 * j - 1) * x * value - (j - 1) * before) / j];
@@ -240,7 +253,8 @@ export function randomStream(seed) {
 export function normals(count, random) {
   const values = new Float32Array(count);
   for (let i = 0; i < count; i += 2) {
-    const radius = Math.sqrt(-2 * Math.log(1 - random())), angle = 2 * Math.PI * random();
+    const radius = Math.sqrt(-2 * Math.log(1 - random())),
+      angle = 2 * Math.PI * random();
     values[i] = radius * Math.cos(angle);
     if (i + 1 < count) values[i + 1] = radius * Math.sin(angle);
   }

@@ -7,8 +7,12 @@ export async function part(name, key = name) {
       const script = document.createElement('script');
       script.src = `explorer/${name}.js`;
       script.onload = resolve;
-      script.onerror = () => reject(new Error(
-        `explorer/${name}.js is missing beside this page. Run "make explorer" again, and keep page and folder together.`));
+      script.onerror = () =>
+        reject(
+          new Error(
+            `explorer/${name}.js is missing beside this page. Run "make explorer", and keep page and folder together.`,
+          ),
+        );
       document.head.append(script);
     });
   }
@@ -35,7 +39,10 @@ export class Client {
     const address = URL.createObjectURL(new Blob([text], { type: 'text/javascript' }));
     this.worker = new Worker(address);
     this.worker.onmessage = ({ data }) => this.receive(data);
-    this.worker.onerror = (event) => { event.preventDefault(); this.crash(event.message); };
+    this.worker.onerror = (event) => {
+      event.preventDefault();
+      this.crash(event.message);
+    };
     await this.ask('start', { wasm: wasm.buffer }).done;
   }
 
@@ -49,7 +56,9 @@ export class Client {
         await this.ask('open', { name, facts: self.explorerParts.networks[name], graph, weights }).done;
       };
       const ready = job();
-      ready.catch(() => { this.opened.delete(name); });
+      ready.catch(() => {
+        this.opened.delete(name);
+      });
       this.opened.set(name, ready);
     }
     return this.opened.get(name);
@@ -57,7 +66,9 @@ export class Client {
 
   ask(job, settings, onPartial = () => {}) {
     const id = ++this.count;
-    const done = new Promise((resolve, reject) => { this.waiting.set(id, { resolve, reject, onPartial }); });
+    const done = new Promise((resolve, reject) => {
+      this.waiting.set(id, { resolve, reject, onPartial });
+    });
     this.worker.postMessage({ id, job, ...settings });
     return { id, done };
   }
@@ -66,13 +77,13 @@ export class Client {
     this.worker?.postMessage({ stop: id });
   }
 
-  receive({ id, partial, result, stopped, error }) {
+  receive({ id, partial, result, stopped, seconds, error }) {
     const asked = this.waiting.get(id);
     if (!asked) return;
     if (partial) return void asked.onPartial(partial);
     this.waiting.delete(id);
     if (error) asked.reject(new Error(error));
-    else asked.resolve({ ...result, stopped });
+    else asked.resolve({ ...result, stopped, seconds });
   }
 
   crash(message) {

@@ -18,14 +18,21 @@ export class Removal {
 
   /** Start anew with the map at hand; both orders go through the network at every twentieth. */
   async start() {
-    const panel = this.app.panels[0], { app } = this;
+    const panel = this.app.panels[0],
+      { app } = this;
     if (this.job) app.client.stop(this.job);
     await panel.found;
     if (!panel.result) return;
     this.orders = [ranking(mapOf(panel.result, false)), ranking(normals(PIXELS, randomStream(7)))];
     this.curves = [[], []];
     this.title = panel.title;
-    const request = { name: app.state.network, image: app.picture.tensor, target: panel.target, orders: this.orders, shares: SHARES };
+    const request = {
+      name: app.state.network,
+      image: app.picture.tensor,
+      target: panel.target,
+      orders: this.orders,
+      shares: SHARES,
+    };
     const { id, done } = app.client.ask('deletion', request, (partial) => {
       if (this.job !== id) return;
       this.curves = partial.curves;
@@ -50,13 +57,18 @@ export class Removal {
 
   show() {
     if (!this.orders) return;
-    const share = Number(find('#share').value) / 100, step = Math.round(20 * share);
+    const share = Number(find('#share').value) / 100,
+      step = Math.round(20 * share);
     find('#share').nextElementSibling.textContent = `${Math.round(100 * share)} %`;
     ['map', 'noise'].forEach((name, k) => {
-      const canvas = find(`#removed-${name}`), p = this.curves[k][step];
+      const canvas = find(`#removed-${name}`),
+        p = this.curves[k][step];
       showPixels(canvas, toPixels(without(this.app.picture.tensor, this.orders[k], Math.round(share * PIXELS))));
       find(`#p-${name}`).textContent = p === undefined ? '…' : percent(p);
-      canvas.setAttribute('aria-label', `${Math.round(100 * share)} % of the pixels taken away by ${name === 'map' ? 'the map' : 'chance'}`);
+      canvas.setAttribute(
+        'aria-label',
+        `${Math.round(100 * share)} % of the pixels taken away by ${name === 'map' ? 'the map' : 'chance'}`,
+      );
     });
     this.draw(share);
   }

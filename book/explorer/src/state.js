@@ -8,8 +8,19 @@ export const LIMITS = { samples: [1, 200], noise: [0, 0.5], steps: [2, 200] };
 export function defaults() {
   const map = { target: null, layer: null, samples: 50, noise: 0.15, steps: 30, baseline: 'mean' };
   return {
-    photo: 'dog', network: 'squeezenet1_1', tab: 'explain', two: false, sign: 'absolute', scale: 'own', detail: 'pixels', behind: 'photo',
-    opacity: 85, maps: [{ method: 'gradient', ...map }, { method: 'gradCam', ...map }],
+    photo: 'dog',
+    network: 'squeezenet1_1',
+    tab: 'explain',
+    two: false,
+    sign: 'absolute',
+    scale: 'own',
+    detail: 'pixels',
+    behind: 'photo',
+    opacity: 85,
+    maps: [
+      { method: 'gradient', ...map },
+      { method: 'gradCam', ...map },
+    ],
   };
 }
 
@@ -22,8 +33,13 @@ function number(text, [low, high], otherwise) {
 
 /** The text after # -> a state; what is missing, unknown or out of range is as in defaults(). */
 export function fromAddress(text, facts, photographs) {
-  const given = new URLSearchParams(text.replace(/^#/, '')), state = defaults();
-  state.photo = one(given.get('photo'), photographs.map(({ name }) => name), state.photo);
+  const given = new URLSearchParams(text.replace(/^#/, '')),
+    state = defaults();
+  state.photo = one(
+    given.get('photo'),
+    photographs.map(({ name }) => name),
+    state.photo,
+  );
   state.network = one(given.get('network'), Object.keys(facts), state.network);
   state.tab = one(given.get('tab'), TABS, state.tab);
   state.two = given.get('two') === '1';
@@ -35,7 +51,11 @@ export function fromAddress(text, facts, photographs) {
   state.maps.forEach((map, k) => {
     const get = (key) => given.get(`${key}${k + 1}`);
     map.method = one(get('method'), Object.keys(METHODS), map.method);
-    map.layer = one(get('layer'), facts[state.network].layers.map(({ name }) => name), null);
+    map.layer = one(
+      get('layer'),
+      facts[state.network].layers.map(({ name }) => name),
+      null,
+    );
     const target = number(get('class'), [0, 999], null);
     map.target = target === null ? null : Math.round(target);
     map.samples = Math.round(number(get('samples'), LIMITS.samples, map.samples));
@@ -48,7 +68,8 @@ export function fromAddress(text, facts, photographs) {
 
 /** What differs from defaults(), as the text after #. */
 export function toAddress(state) {
-  const usual = defaults(), given = new URLSearchParams();
+  const usual = defaults(),
+    given = new URLSearchParams();
   for (const key of ['photo', 'network', 'tab', 'sign', 'scale', 'detail', 'behind', 'opacity']) {
     if (state[key] !== usual[key] && state[key] !== null) given.set(key, state[key]);
   }

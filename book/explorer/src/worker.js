@@ -7,7 +7,9 @@ import { forget, open, prepare, run } from './network.js';
 import { methods, noiseOf } from './methods.js';
 import { softmax, without } from './numbers.js';
 
-const networks = {}, files = {}, stopped = new Set();
+const networks = {},
+  files = {},
+  stopped = new Set();
 let last = Promise.resolve();
 
 self.onmessage = ({ data }) => {
@@ -17,14 +19,17 @@ self.onmessage = ({ data }) => {
 
 async function work({ id, job, ...settings }) {
   try {
+    const started = performance.now();
     let result = null;
     for await (const partial of jobs[job](settings)) {
       result = partial;
       self.postMessage({ id, partial });
-      await new Promise((resume) => { setTimeout(resume, 0); });       // lets a stop come in
+      await new Promise((resume) => {
+        setTimeout(resume, 0);
+      }); // lets a stop come in
       if (stopped.has(id)) break;
     }
-    self.postMessage({ id, result, stopped: stopped.has(id) });
+    self.postMessage({ id, result, stopped: stopped.has(id), seconds: (performance.now() - started) / 1000 });
   } catch (error) {
     self.postMessage({ id, error: String(error?.message ?? error) });
   }
@@ -54,7 +59,8 @@ const jobs = {
 
   /** The same method on a network with random weights, of which one is kept. */
   async *randomMap({ name, image, method, settings, seed }) {
-    const { facts, graph, weights } = files[name], key = `${name}, random`;
+    const { facts, graph, weights } = files[name],
+      key = `${name}, random`;
     if (networks[key]) await networks[key].session.release();
     networks[key] = await open(facts, graph, forget(facts, weights, seed));
     yield* methods[method](networks[key], image, settings);
@@ -62,7 +68,8 @@ const jobs = {
 
   /** The class's probability while places vanish in each of several orders; shares: parts of all places. */
   async *deletion({ name, image, target, orders, shares }) {
-    const curves = orders.map(() => []), total = shares.length * orders.length;
+    const curves = orders.map(() => []),
+      total = shares.length * orders.length;
     for (const share of shares) {
       for (let k = 0; k < orders.length; k++) {
         const picture = without(image, orders[k], Math.round(share * orders[k].length));
