@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -253,7 +254,7 @@ def test_smoothgrad_can_be_stopped(page, address):
     open_page(page, address, photo="koala")
     page.evaluate("() => { self.explorer.state.maps[0].samples = 200; }")
     page.locator(".method").first.select_option("smoothGrad")
-    page.get_by_text("3 of 200", exact=True).wait_for()
+    page.locator(".panel .progress span").first.filter(has_text=re.compile("^[1-9][0-9]* of 200$")).wait_for()
     page.locator(".panel .progress button").first.click()
     page.locator(".map[data-state=stopped]").wait_for()
     assert "Stopped." in page.locator(".facts").first.inner_text()
