@@ -585,7 +585,7 @@ ANSWER_9_13 = "c"
 #
 # **9.9 Predict** (difficulty 2, 15 minutes, 2 points). Fill in `kept_by_cls`: a formula, without any matrix. *Hints:*
 # one layer first: half is kept, and of the half that is taken from all tokens, CLS gets 1/N back · what is left in the
-# end of the half that was never taken away? · then break it: a network with two layers more, does its map get flatter?
+# end of the half that was never taken away? *Then break it:* a network with two layers more, does its map get flatter?
 #
 # ## Recap
 #
