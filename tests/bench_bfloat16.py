@@ -50,12 +50,12 @@ def compared(method: str, networks: tuple[torch.nn.Module, torch.nn.Module], ima
             "rank_correlation": rank_correlation(*maps), "seconds_float32": slow, "seconds_bfloat16": fast}  # fmt: skip
 
 
-def measure(file: Path) -> pd.DataFrame:
-    """The table of all photographs and methods; rows that the file has are not measured again."""
+def measure(file: Path, count: int) -> pd.DataFrame:
+    """The table of so many photographs and all methods; rows that the file has are not measured again."""
     rows = pd.read_csv(file).to_dict("records") if file.exists() else []
     done = {(row["image"], row["method"]) for row in rows}
     networks = load_model(), in_bfloat16(load_model())
-    for photo in tqdm(sorted(DATA_DIR.glob("*.jpg")), desc="bfloat16"):
+    for photo in tqdm(sorted(DATA_DIR.glob("*.jpg"))[:count], desc="bfloat16"):
         image = preprocess_image(load_image(photo))
         with torch.no_grad():
             target = int(networks[0](image).argmax())
@@ -86,8 +86,9 @@ def markdown(header: list[str], rows: list[list[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def main() -> None:
-    table = measure(RESULTS / "bfloat16.csv")
+def main(count: int) -> None:
+    """Measure, print and write."""
+    table = measure(RESULTS / "bfloat16.csv", count)
     header = ["method", "error of bfloat16", "own sampling error", "rank correlation", "float32 / bfloat16, time",
               "photos"]  # fmt: skip
     rows = summary(table)

@@ -279,11 +279,12 @@ def main() -> None:
     parser.add_argument("--completeness", action="store_true", help="the completeness survey over data/ instead")
     parser.add_argument("--alignment", type=int, nargs="?", const=300, metavar="SCENES",
                         help="where Grad-CAM's cells lie, on planted scenes (default: 300)")  # fmt: skip
-    parser.add_argument("--bfloat16", action="store_true", help="what bfloat16 costs and saves, over data/")
+    parser.add_argument("--bfloat16", type=int, nargs="?", const=1000, metavar="PHOTOS",
+                        help="what bfloat16 costs and saves, over the photographs of data/ (default: all)")  # fmt: skip
     args = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 2)))
     if args.bfloat16:
-        bench_bfloat16.main()
+        bench_bfloat16.main(args.bfloat16)
         return
     if args.completeness:
         header = ["gradients", "rule", "extra\nforwards", "gap %\nmean", "\nmedian", "distance %\nmean", "\nmedian",
