@@ -252,7 +252,7 @@ if __name__ == "__main__":
         print_table(["claim", "first minus second", "n", "p", "verdict"], rows)
     heading = (f"{lesson.model_name}, seed {lesson.seed}, {dict(kinds)}. Every value is in scores.csv.")
     write_text(run.folder / "08_report.md", report(table, methods, judged, found, heading))
-    print(f"wrote {run.folder / '08_report.md'}\nwrote {run.folder / 'scores.csv'}")
+    print(*(f"wrote {run.folder / name}" for name in ("08_report.md", "scores.csv", "runs.csv")), sep="\n")
 
 # %% [markdown]
 # ## The same claims on three networks

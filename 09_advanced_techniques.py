@@ -77,7 +77,8 @@ def figure_idea() -> Figure:
     return figure
 
 
-PARTS = ("lrp", "attention_rollout", "your_own_network", "fooled_and_biased", "train_vit", "train_cats_and_dogs")
+PARTS = ("lrp", "attention_rollout", "your_own_network", "fooled_and_biased", "train_vit", "train_cats_and_dogs",
+         "train_vgg", "train_manipulated")  # fmt: skip
 
 if __name__ == "__main__":
     hand_over("advanced", PARTS, {"--train": "train_vit", "--cats-and-dogs": "train_cats_and_dogs"})
@@ -172,7 +173,8 @@ if __name__ == "__main__":
 # ends.
 #
 # **Run it:** `python 09_advanced_techniques.py your_own_network`. Exercises 9.7 and 9.8. The training:
-# `python 09_advanced_techniques.py train_cats_and_dogs FOLDER`.
+# `python 09_advanced_techniques.py train_cats_and_dogs FOLDER`. A small VGG that starts from nothing takes hours:
+# `python 09_advanced_techniques.py train_vgg FOLDER`.
 #
 # ## Fooled and biased: would the map tell?
 #
@@ -199,7 +201,8 @@ if __name__ == "__main__":
 # **When to use it.** Whenever something depends on the map: before you show it to a doctor, a judge or a reviewer. The
 # part also plants a cue in the training pictures, and asks which maps find it.
 #
-# **Run it:** `python 09_advanced_techniques.py fooled_and_biased`. Exercises 9.5 and 9.6.
+# **Run it:** `python 09_advanced_techniques.py fooled_and_biased`. Exercises 9.5 and 9.6. It has a network that was
+# trained to show another map; the training: `python 09_advanced_techniques.py train_manipulated`.
 #
 # ## What the picture does not show
 #

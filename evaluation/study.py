@@ -289,7 +289,7 @@ GROUPS = {
     "untrained": Group(score_untrained, {"scene": 1}, {"scene": 24}, no_control),
     "max_sensitivity": Group(score_steadiness, ONE_PHOTO, MANY, anyone),
     "baselines": Group(score_baselines, ONE_PHOTO, MANY, "integrated_gradients".__eq__),
-    "grid": Group(score_grid, {"mosaic": 1}, {"mosaic": None}, anyone),
+    "grid": Group(score_grid, {}, {"mosaic": None}, anyone),
 }
 
 COLUMNS = ["run", "group", "picture", "method", "metric", "detail", "value"]
@@ -297,7 +297,7 @@ COLUMNS = ["run", "group", "picture", "method", "metric", "detail", "value"]
 
 def counts(run_is_quick: bool, groups: Sequence[str]) -> dict[str, int]:
     """How many pictures of each made kind some groups need; none of a kind that no group asks for."""
-    made = {"scene": (3, 200), "pair": (1, 50), "mosaic": (1, 50)}     # quick, full
+    made = {"scene": (3, 200), "pair": (1, 50), "mosaic": (0, 50)}     # quick, full
     asked = [GROUPS[name].quick if run_is_quick else GROUPS[name].full for name in groups]
     found = {}
     for kind, numbers in made.items():
@@ -404,7 +404,7 @@ def prepare(lesson: Lesson, groups: Sequence[str]) -> Run:
     names = chosen(args.methods, METHODS, "method")
     if args.human is not None and not args.human.is_dir():
         raise ValueError(f"--human {args.human} is not a folder; it should hold <stem of the photo>.png or .npy")
-    files = lesson.files if args.image or not args.quick else lesson.files[:4]
+    files = lesson.files if args.image or not args.quick else lesson.files[:3]
     photos = photographs(lesson.model, files, lesson.target, args.device, args.human)
     number = counts(args.quick, groups)
     scenes = planted(lesson.model, number["scene"], 1, args.seed, args.device)

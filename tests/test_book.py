@@ -174,6 +174,7 @@ page_of = cache(Page)
 
 
 @pytest.mark.slow
+@pytest.mark.pages
 @built
 def test_every_link_leads_somewhere():
     broken = []
@@ -189,6 +190,7 @@ def test_every_link_leads_somewhere():
 
 
 @pytest.mark.slow
+@pytest.mark.pages
 @built
 def test_every_picture_has_an_alternative_text():
     for file in PAGES:
@@ -199,6 +201,7 @@ def test_every_picture_has_an_alternative_text():
 
 
 @pytest.mark.slow
+@pytest.mark.pages
 @built
 @pytest.mark.parametrize("name", LESSONS)
 def test_a_lesson_has_its_page_with_its_figures(name):
@@ -211,6 +214,7 @@ def test_a_lesson_has_its_page_with_its_figures(name):
 
 
 @pytest.mark.slow
+@pytest.mark.pages
 @built
 def test_third_party_files_have_their_licences_beside_them():
     assert "Apache License" in (BOOK / "_static/mathjax/LICENSE").read_text(encoding="utf-8")
@@ -253,6 +257,7 @@ def visit(tab, name: str, query: str = "") -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.pages
 @pytest.mark.timeout(600)
 def test_every_page_loads_without_complaint_or_network_and_fits_a_phone(tab):
     tab.set_viewport_size({"width": 390, "height": 844})
@@ -266,6 +271,7 @@ def test_every_page_loads_without_complaint_or_network_and_fits_a_phone(tab):
 
 
 @pytest.mark.slow
+@pytest.mark.pages
 @pytest.mark.parametrize("name", [lesson for lesson in LESSONS if "$$" in text_of(lesson)])
 def test_formulas_are_drawn(tab, name):
     visit(tab, f"{notebooks.lesson_path(name)}.html")
@@ -278,6 +284,7 @@ def test_formulas_are_drawn(tab, name):
 
 
 @pytest.mark.slow
+@pytest.mark.pages
 def test_search_finds_completeness(tab):
     visit(tab, "search.html", "?q=completeness")
     tab.wait_for_selector("#search-results li")
@@ -289,6 +296,7 @@ def test_search_finds_completeness(tab):
 
 
 @pytest.mark.slow
+@pytest.mark.pages
 def test_the_quiz_answers_and_explains(tab):
     asked = [(name, question) for name in LESSONS for question in questions(name)]
     for wanted in (True, False):  # a question with choices, and one for a number
@@ -310,6 +318,7 @@ def test_the_quiz_answers_and_explains(tab):
 
 
 @pytest.mark.slow
+@pytest.mark.pages
 def test_hints_unfold_one_by_one(tab):
     visit(tab, "exercises/5.1.html")
     hints = tab.locator("details.sd-dropdown")
@@ -320,6 +329,7 @@ def test_hints_unfold_one_by_one(tab):
 
 
 @pytest.mark.slow
+@pytest.mark.pages
 def test_on_paper_folded_code_is_shown_and_navigation_is_not(tab):
     visit(tab, "05_gradcam.html")
     folded = tab.locator("details.hide")
@@ -333,6 +343,7 @@ def test_on_paper_folded_code_is_shown_and_navigation_is_not(tab):
 
 
 @pytest.mark.slow
+@pytest.mark.pages
 def test_it_is_dark_for_those_who_want_it_dark(tab):
     brightness = "Number(getComputedStyle(document.body).backgroundColor.match(/\\d+/)[0])"
     tab.emulate_media(color_scheme="light")

@@ -38,7 +38,9 @@ def missing() -> str:
     return ""
 
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(missing()), reason=missing() or "nothing is missing")]
+pytestmark = [
+    pytest.mark.slow, pytest.mark.pages, pytest.mark.skipif(bool(missing()), reason=missing() or "nothing is missing"),
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
