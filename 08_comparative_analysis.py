@@ -98,7 +98,7 @@ if __name__ == "__main__":
         options={
             "--methods": {**listed, "help": f"some of {','.join(METHODS)} (default: all)"},
             "--metrics": {**listed, "help": f"some of {','.join(GROUPS)} (default: all)"},
-            "--step": {"type": int, "default": 3584, "help": "pixels exchanged at once (default: %(default)s)"},
+            "--step": {"type": int, "help": "pixels exchanged at once (default: 3584, with --quick 7168)"},
             "--human": {"type": Path, "metavar": "DIR", "help": "human maps: <stem of the photo>.png or .npy"},
         },
         in_notebooks=["--quick"],

@@ -297,7 +297,7 @@ COLUMNS = ["run", "group", "picture", "method", "metric", "detail", "value"]
 
 def counts(run_is_quick: bool, groups: Sequence[str]) -> dict[str, int]:
     """How many pictures of each made kind some groups need; none of a kind that no group asks for."""
-    made = {"scene": (3, 200), "pair": (1, 50), "mosaic": (0, 50)}     # quick, full
+    made = {"scene": (2, 200), "pair": (1, 50), "mosaic": (0, 50)}     # quick, full
     asked = [GROUPS[name].quick if run_is_quick else GROUPS[name].full for name in groups]
     found = {}
     for kind, numbers in made.items():
@@ -318,9 +318,9 @@ def tasks(run: Run, groups: Sequence[str]) -> Iterator[tuple[str, Picture, str]]
 
 def read_scores(file: Path) -> pd.DataFrame:
     """The table in a scores.csv, of any run; empty if there is no file. ValueError if it is another kind of table."""
-    if not file.exists():
+    text = file.read_text(encoding="utf-8") if file.exists() else ""
+    if not text:
         return pd.DataFrame(columns=COLUMNS).astype({"value": float})
-    text = file.read_text(encoding="utf-8")
     table = pd.read_csv(io.StringIO(text[: text.rfind("\n") + 1] or "no table"), dtype=dict.fromkeys(COLUMNS[:-1], str),
                         keep_default_na=False, na_values={"value": [""]})  # fmt: skip
     if list(table.columns) != COLUMNS:
@@ -330,7 +330,7 @@ def read_scores(file: Path) -> pd.DataFrame:
 
 def append(file: Path, rows: pd.DataFrame) -> None:
     """Add rows in one write, which a kill does not cut; read_scores forgets a last line that a power cut left half."""
-    new = not file.exists()
+    new = not file.exists() or file.stat().st_size == 0
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a", encoding="utf-8", newline="") as stream:
         stream.write(rows.to_csv(index=False, header=new, lineterminator="\n"))
@@ -404,12 +404,13 @@ def prepare(lesson: Lesson, groups: Sequence[str]) -> Run:
     names = chosen(args.methods, METHODS, "method")
     if args.human is not None and not args.human.is_dir():
         raise ValueError(f"--human {args.human} is not a folder; it should hold <stem of the photo>.png or .npy")
-    files = lesson.files if args.image or not args.quick else lesson.files[:3]
+    files = lesson.files if args.image or not args.quick else lesson.files[:2]
     photos = photographs(lesson.model, files, lesson.target, args.device, args.human)
     number = counts(args.quick, groups)
     scenes = planted(lesson.model, number["scene"], 1, args.seed, args.device)
     pairs = planted(lesson.model, number["pair"], 2, args.seed, args.device)
     fours = mosaics(lesson.model, photos, number["mosaic"], args.seed)
     methods = usable({name: METHODS[name] for name in names}, lesson.model, photos[0].image)
+    step = args.step or (7168 if args.quick else 3584)
     return Run(lesson.model, methods, [*photos, *scenes, *pairs, *fours], args.output_dir, args.seed, args.quick,
-               args.step, lesson.model_name)  # fmt: skip
+               step, lesson.model_name)  # fmt: skip

@@ -266,7 +266,7 @@ def test_tasks_are_limited_and_asked_of_the_right_methods(small):
 
 def test_only_pictures_that_are_needed_are_made():
     assert counts(True, ["map", "places", "curves"]) == {"scene": 0, "pair": 0, "mosaic": 0}
-    assert counts(True, ["scenes", "grid"]) == {"scene": 3, "pair": 0, "mosaic": 0}
+    assert counts(True, ["scenes", "grid"]) == {"scene": 2, "pair": 0, "mosaic": 0}
     assert counts(False, ["true_background"]) == {"scene": 20, "pair": 0, "mosaic": 0}
     assert counts(False, ["true_background", "untrained"])["scene"] == 24
     assert counts(False, list(GROUPS)) == {"scene": 200, "pair": 50, "mosaic": 50}
