@@ -408,17 +408,17 @@ ANSWER_8_11 = "c"
 # 1. **Ask one question at a time, and beside a control that knows nothing.** By deletion and by insertion all nine
 #    methods beat noise of their own grain. But with the true background put in, where nothing foreign is shown,
 #    gradient x input and Integrated Gradients insert *worse* than noise (-0.02 [-0.04, -0.01] each), and guided
-#    Grad-CAM far better (+0.51 [0.40, 0.61]).
+#    Grad-CAM far better (+0.51 [0.40, 0.60]).
 # 2. **A sharp map needs a sharp control.** On 200 planted animals the gradient loses against the edges of the
 #    photograph (share of the map on the animal: -0.04 [-0.06, -0.01]). Grad-CAM beats edges as coarse as itself (+0.14
 #    [0.12, 0.16]); guided Grad-CAM and LRP's composite beat the edges most (+0.45 [0.42, 0.47] each).
 # 3. **Popular sentences, tested.** That Grad-CAM localises better than guided backpropagation does *not* hold by the
-#    share of the map (-0.12 [-0.14, -0.11]). That guided backpropagation does not listen to the class does not hold
+#    share of the map (-0.12 [-0.13, -0.11]). That guided backpropagation does not listen to the class does not hold
 #    either: the right one of two animals gets 0.07 [0.06, 0.08] more than one half. That it listens less than Grad-CAM
 #    holds. That SmoothGrad is less rough than the gradient is undecided; that it is steadier holds.
 # 4. **Shares promise a loss.** Of what squares of a quarter of the side cost, the sums of LRP's shares leave 0.20
 #    [0.11, 0.28] less unexplained than the squares' areas do. Integrated Gradients' shares cannot be told from the
 #    areas.
-# 5. **Undecided is a result.** Insertion and deletion do not order the methods alike (rank correlation 0.02 [-0.19,
-#    0.21]), and with the mean colour in both they order them *against* each other (-0.34 [-0.50, -0.14]).
+# 5. **Undecided is a result.** Insertion and deletion do not order the methods alike (rank correlation 0.02 [-0.20,
+#    0.21]), and with the mean colour in both they order them *against* each other (-0.33 [-0.50, -0.13]).
 # 6. A verdict needs a matched control, the same pictures for both, an interval, and a correction for all claims made.

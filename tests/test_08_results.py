@@ -1,6 +1,7 @@
 """The committed results: their tables are what the scores say, and README and lesson 08 say the same."""
 
 import math
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -70,6 +71,19 @@ def test_every_network_and_every_claim_is_in_the_table():
     assert len(MEASURED) >= 2
     assert {text for text, *_ in CLAIMS} <= set(said["claim"])
     assert not said[said["n"] > 1][["mean", "low", "high"]].astype(str).isin(["nan", "inf", "-inf", ""]).any(axis=None)
+
+
+def test_the_recaps_intervals_are_those_of_the_tables():
+    """Each "-0.04 [-0.06, -0.01]" of lesson 08's recap stands in a table of the network that the recap names."""
+    text = re.sub(r"\n# +", " ", LESSON.read_text(encoding="utf-8").partition("# ## Recap")[2])
+    number = r"[-+]?\d\.\d\d"
+    said = [tuple(map(float, found)) for found in re.findall(rf"({number}) \[({number}), ({number})\]", text)]
+    assert len(said) >= 8
+    assert "SqueezeNet's" in text
+    rows = pd.concat([table[table["network"] == "squeezenet1_1"] for table in read_judged().values()])
+    known = rows[["mean", "low", "high"]].astype(float).to_numpy()
+    for interval in said:
+        assert (abs(known - interval) < 0.00501).all(axis=1).any(), interval
 
 
 # By hand
