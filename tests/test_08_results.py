@@ -135,11 +135,12 @@ def test_only_the_lines_between_the_marks_change():
 
 
 def test_collect_takes_the_last_full_run(tmp_path):
-    runs = [("n-p-0-full-3584", "resnet50"), ("n-p-0-quick-7168", "squeezenet1_1"), ("n-p-1-full-3584", "resnet50")]
+    runs = [("o-p-0-full-3584", "resnet50"), ("n-p-0-full-3584", "resnet50"), ("n-p-0-quick-7168", "squeezenet1_1"),
+            ("n-p-1-full-3584", "resnet50")]  # fmt: skip
     pd.DataFrame(runs, columns=["run", "network"]).to_csv(tmp_path / "runs.csv", index=False)
-    place, values = ("map", "dog.jpg"), (1 / 3, 0.5, 0.7)
+    place, values = ("map", "dog.jpg"), (0.2, 1 / 3, 0.5, 0.7)
     scores = [(run, *place, "grad_cam", "roughness", "", value) for (run, _), value in zip(runs, values, strict=True)]
-    scores.append((runs[0][0], *place, "random", "roughness", "", math.nan))
+    scores.append((runs[1][0], *place, "random", "roughness", "", math.nan))
     pd.DataFrame(scores, columns=COLUMNS).to_csv(tmp_path / "scores.csv", index=False)
     collect(tmp_path, tmp_path / "results")
     assert sorted(path.name for path in (tmp_path / "results").iterdir()) == ["resnet50.csv", "runs.csv"]

@@ -301,13 +301,33 @@ def test_the_perfect_map_is_the_mask(small):
         before, after = (small.model(x).softmax(dim=1)[0, 0].item() for x in (scene.image, ground))
     assert curve[0] == pytest.approx(before, abs=1e-6)
     assert curve[1:] == pytest.approx(after, abs=1e-6)                 # nothing is left to remove
+    curve = small.found("scene00 hen-animal-insertion-true")
+    assert curve[0] == pytest.approx(after, abs=1e-6)
+    assert curve[1:] == pytest.approx(before, abs=1e-6)
+    assert abs(before - after) > 1e-3
 
 
-def test_what_training_adds_is_the_difference(small):
+@pytest.mark.parametrize(("ground", "fill"), [("mean", torch.zeros_like), ("blur", study.authors_blur)])
+def test_a_deletion_begins_with_the_photograph_and_an_insertion_ends_with_it(small, ground, fill):
+    photo = small.pictures[0]
+    study.score_curves(small, photo, "uniform")
+    with torch.no_grad():
+        whole, nothing = (small.model(x).softmax(dim=1)[0, 0].item() for x in (photo.image, fill(photo.image)))
+    assert abs(whole - nothing) > 1e-3
+    for name, ends in (("deletion", (whole, nothing)), ("insertion", (nothing, whole))):
+        curve = small.found(f"one-uniform-{name}-{ground}")
+        assert (curve[0], curve[-1]) == pytest.approx(ends, abs=1e-5)
+
+
+def test_what_training_adds_is_the_difference(small, monkeypatch):
+    """The network without training is one whose map is uniform: its energy is the mask's share of the area."""
     scene = small.pictures[2]
+    monkeypatch.setattr(study, "untrained", lambda _method: uniform_map)
     found = study.score_untrained(small, scene, "share")
-    with_training = energy_pointing_game(small.map(scene, "share"), scene.masks)
-    assert found["learned_energy", ""] == pytest.approx(with_training - found["untrained_energy", ""])
+    trained, area = energy_pointing_game(small.map(scene, "share"), scene.masks), 240 / (32 * 48)
+    assert found["untrained_energy", ""] == pytest.approx(area)
+    assert abs(trained - area) > 1e-3
+    assert found["learned_energy", ""] == pytest.approx(trained - area)
     table = tidy(learned_energy={"grad_cam": np.linspace(0.1, 0.3, 12)})
     (row,) = against_controls(table, ["grad_cam"]).itertuples()
     assert (row.control, row.n, row.verdict) == ("zero", 12, "holds")
