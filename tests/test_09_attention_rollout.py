@@ -542,9 +542,10 @@ def test_class_names(trained):
 
 @pytest.mark.slow
 def test_photographs_with_imagenets_transformer(tmp_path, capfd, monkeypatch):
-    """Without a download: random weights. Through the doorway, and with the class that was asked for."""
-    asked = []
-    monkeypatch.setattr(utils, "torchvision_network", lambda name: asked.append(name) or vit_b_16(weights=None))
+    """Without a download: random weights, and four narrow blocks. Through the doorway, with the class asked for."""
+    asked, sizes = [], {"num_layers": 4, "num_heads": 4, "hidden_dim": 64, "mlp_dim": 128}
+    small = VisionTransformer(image_size=224, patch_size=16, **sizes)
+    monkeypatch.setattr(utils, "torchvision_network", lambda name: asked.append(name) or small)
     options = ["--quick", "--model", "vit_b_16", "--image", "panda.jpg", "--target", "giant panda"]
     assert run_script("09_advanced_techniques", *options, "--output-dir", str(tmp_path)) == 0
     assert asked == ["vit_b_16"]
