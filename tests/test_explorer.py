@@ -242,6 +242,21 @@ def test_a_link_brings_the_settings(page, address):
     assert given == {key: str(value) for key, value in settings.items()}
 
 
+def test_a_signed_map_is_drawn_in_blocks_unless_pixels_are_asked_for(page, address):
+    open_page(page, address, photo="koala")
+    ready(page)
+    page.locator("#sign").select_option("signed")
+    assert page.locator("#detail").input_value() == "blocks"
+    assert "detail" not in page.url
+    page.locator("#detail").select_option("pixels")
+    assert "detail=pixels" in page.url
+    page.locator("#sign").select_option("absolute")
+    assert page.locator("#detail").input_value() == "pixels"
+    open_page(page, address, photo="koala", sign="signed", detail="pixels")
+    ready(page)
+    assert page.locator("#detail").input_value() == "pixels"
+
+
 def test_one_scale_for_two_maps(page, address):
     open_page(page, address, photo="koala", two=1, method1="gradient", method2="timesInput")
     ready(page, 1)

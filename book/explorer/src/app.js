@@ -8,7 +8,7 @@ import { SIZE, topOf } from './numbers.js';
 import { Client } from './parts.js';
 import { embedded, ownPicture } from './pictures.js';
 import { Removal } from './remove.js';
-import { fromAddress, toAddress } from './state.js';
+import { fromAddress, toAddress, usualDetail } from './state.js';
 import { percent, short } from './texts.js';
 
 const find = (selector) => document.querySelector(selector);
@@ -304,6 +304,7 @@ function listenToSettings() {
   for (const key of ['sign', 'scale', 'detail', 'behind', 'opacity']) {
     find(`#${key}`).addEventListener('input', (event) => {
       app.state[key] = key === 'opacity' ? Number(event.target.value) : event.target.value;
+      if (key === 'sign') app.state.detail = usualDetail(app.state.sign);
       app.remember();
       showSettings();
       app.paint();

@@ -108,7 +108,7 @@ export class Panel {
         this.changed();
       };
     if (key === 'layer' || key === 'baseline') {
-      const layers = facts.layers.map(({ name, shape }, k) => [k ? name : null, `${shape[2]} × ${shape[3]} (${name})`]);
+      const layers = facts.layers.map(({ name, shape }, k) => [k ? name : null, `${shape[2]} × ${shape[3]} cells (${name})`]);
       const entries = key === 'layer' ? layers : Object.entries(BASELINES);
       const select = document.createElement('select');
       select.append(...entries.map(([value, text]) => new Option(text, value ?? '')));

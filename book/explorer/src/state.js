@@ -5,6 +5,9 @@ import { BASELINES, METHODS } from './texts.js';
 const TABS = ['explain', 'remove', 'cover', 'fake'];
 export const LIMITS = { samples: [1, 200], noise: [0, 0.5], steps: [2, 200] };
 
+/** Single pixels of both signs look like red and blue dust; sums of blocks can be read. */
+export const usualDetail = (sign) => (sign === 'signed' ? 'blocks' : 'pixels');
+
 export function defaults() {
   const map = { target: null, layer: null, samples: 50, noise: 0.15, steps: 30, baseline: 'mean' };
   return {
@@ -45,7 +48,7 @@ export function fromAddress(text, facts, photographs) {
   state.two = given.get('two') === '1';
   state.sign = one(given.get('sign'), ['absolute', 'signed'], state.sign);
   state.scale = one(given.get('scale'), ['own', 'one'], state.scale);
-  state.detail = one(given.get('detail'), ['pixels', 'blocks'], state.detail);
+  state.detail = one(given.get('detail'), ['pixels', 'blocks'], usualDetail(state.sign));
   state.behind = one(given.get('behind'), ['photo', 'none'], state.behind);
   state.opacity = number(given.get('opacity'), [0, 100], state.opacity);
   state.maps.forEach((map, k) => {
@@ -68,7 +71,7 @@ export function fromAddress(text, facts, photographs) {
 
 /** What differs from defaults(), as the text after #. */
 export function toAddress(state) {
-  const usual = defaults(),
+  const usual = { ...defaults(), detail: usualDetail(state.sign) },
     given = new URLSearchParams();
   for (const key of ['photo', 'network', 'tab', 'sign', 'scale', 'detail', 'behind', 'opacity']) {
     if (state[key] !== usual[key] && state[key] !== null) given.set(key, state[key]);
