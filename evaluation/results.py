@@ -17,6 +17,7 @@ from course.files import write_text
 from course.lesson import one_sentence
 from course.paths import DATA_DIR, PROJECT_ROOT
 from course.weights import EMBEDDED
+from evaluation import many_photographs
 from evaluation.methods import CONTROLS
 from evaluation.study import COLUMNS, METHODS, read_scores
 from evaluation.verdicts import against_controls, claims, markdown
@@ -126,6 +127,12 @@ def block_of_claims(said: pd.DataFrame, numbers: bool = True) -> list[str]:
     return markdown(["claim", *networks, "on all"], lines)
 
 
+def block_of_photographs(table: pd.DataFrame) -> list[str]:
+    """The published protocol on photographs in number, and how often each network is right there."""
+    head, *rows = many_photographs.lines(table)
+    return [*markdown(head, rows), "", many_photographs.accuracies(table)]
+
+
 def replaced(text: str, name: str, lines: Sequence[str], prefix: str = "") -> str:
     """The text with other lines between the marks <!-- name --> and <!-- end of name -->."""
     begin, end = f"{prefix}<!-- {name} -->\n", f"{prefix}<!-- end of {name} -->"
@@ -141,6 +148,8 @@ def written(controls: pd.DataFrame, said: pd.DataFrame) -> dict[Path, str]:
     """README and lesson 08 with the tables that these results give."""
     readme = replaced(README.read_text(encoding="utf-8"), "controls", block_of_controls(controls))
     readme = replaced(readme, "claims", block_of_claims(said))
+    if many_photographs.FILE.exists():
+        readme = replaced(readme, "photographs", block_of_photographs(many_photographs.read()))
     lesson = replaced(LESSON.read_text(encoding="utf-8"), "claims", block_of_claims(said, numbers=False), "# ")
     return {README: readme, LESSON: lesson}
 
