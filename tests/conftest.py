@@ -101,6 +101,33 @@ class PixelFunction(nn.Module):
         return self.formula(images)
 
 
+class Sum(nn.Module):
+    """Logits (0, sum of w x), so that p_1 = sigmoid(sum of w x)."""
+
+    def __init__(self, w: Tensor) -> None:
+        super().__init__()
+        self.w = nn.Parameter(w, requires_grad=False)
+        self.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        score = (images * self.w).sum(dim=(1, 2, 3))
+        return torch.stack([torch.zeros_like(score), score], dim=1)
+
+
+@pytest.fixture
+def photo() -> Tensor:
+    """(1, 3, 6, 8), float32: not square, and 48 pixels that 7 does not divide."""
+    return torch.randn(1, 3, 6, 8, generator=drawing(2))
+
+
+@pytest.fixture
+def net() -> nn.Module:
+    """A float32 TinyConvNet."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seeded(7))
+        return TinyConvNet().eval()
+
+
 @pytest.fixture
 def lesson(request: pytest.FixtureRequest) -> ModuleType:
     """The lesson or part that a test with points is about: the student's when a submission is graded, else ours."""

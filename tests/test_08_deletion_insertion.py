@@ -7,42 +7,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
-from conftest import TinyConvNet, unchanged
+from conftest import Sum, drawing, unchanged
 from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
 from evaluation import deletion_insertion as part
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-class Sum(nn.Module):
-    """Logits (0, sum of w x): p_1 = sigmoid(w x)."""
-
-    def __init__(self, w: Tensor) -> None:
-        super().__init__()
-        self.w = nn.Parameter(w, requires_grad=False)
-        self.eval()
-
-    def forward(self, images: Tensor) -> Tensor:
-        score = (images * self.w).sum(dim=(1, 2, 3))
-        return torch.stack([torch.zeros_like(score), score], dim=1)
-
-
-@pytest.fixture
-def photo() -> Tensor:
-    """(1, 3, 6, 8), float32: not square, and 48 pixels that 7 does not divide."""
-    return torch.randn(1, 3, 6, 8, generator=seeded(2))
-
-
-@pytest.fixture
-def net() -> nn.Module:
-    """A float32 TinyConvNet."""
-    with torch.random.fork_rng():
-        torch.manual_seed(7)
-        return TinyConvNet().eval()
 
 
 def by_hand(model: nn.Module, start: Tensor, end: Tensor, map: Tensor, target: int, step: int) -> list[float]:
@@ -58,7 +27,7 @@ def by_hand(model: nn.Module, start: Tensor, end: Tensor, map: Tensor, target: i
 
 @pytest.mark.parametrize("step", [1, 7, 16, 48, 100])
 def test_curves_step_by_step(net, photo, step):
-    map = torch.rand(6, 8, generator=seeded(1)).mul(5).round()         # with ties
+    map = torch.rand(6, 8, generator=drawing(1)).mul(5).round()         # with ties
     deleted = part.deletion_curve(net, photo, map, 2, step=step)
     assert deleted.tolist() == pytest.approx(by_hand(net, photo, torch.zeros_like(photo), map, 2, step), abs=1e-6)
     inserted = part.insertion_curve(net, photo, map, 2, step=step)
@@ -67,7 +36,7 @@ def test_curves_step_by_step(net, photo, step):
 
 
 def test_end_points_and_default_step(squeezenet, photos):
-    map = torch.rand(224, 224, generator=seeded())
+    map = torch.rand(224, 224, generator=drawing(0))
     with torch.no_grad():
         p = [squeezenet(x).softmax(1)[0, 235].item()
              for x in (photos[:1], torch.zeros(1, 3, 224, 224), part.authors_blur(photos[:1]))]  # fmt: skip
@@ -80,7 +49,7 @@ def test_end_points_and_default_step(squeezenet, photos):
 
 def test_deletion_is_insertion_backwards_on_the_same_ground(net, photo):
     """Removing in falling order is adding in rising order, read from the end."""
-    map, zeros = torch.rand(6, 8, generator=seeded(1)), torch.zeros_like(photo)
+    map, zeros = torch.rand(6, 8, generator=drawing(1)), torch.zeros_like(photo)
     down = part.replacement_curve(net, photo, zeros, map, 1, 6)
     up = part.replacement_curve(net, zeros, photo, -map, 1, 6)
     torch.testing.assert_close(down, up.flip(0))
@@ -88,7 +57,7 @@ def test_deletion_is_insertion_backwards_on_the_same_ground(net, photo):
 
 def test_the_ground_may_be_anything(net, photo):
     """From one picture to another: what is put in belongs to the caller."""
-    map, ground = torch.rand(6, 8, generator=seeded(1)), torch.randn(1, 3, 6, 8, generator=seeded(9))
+    map, ground = torch.rand(6, 8, generator=drawing(1)), torch.randn(1, 3, 6, 8, generator=drawing(9))
     found = part.replacement_curve(net, photo, ground, map, 1, 5)
     assert found.tolist() == pytest.approx(by_hand(net, photo, ground, map, 1, 5), abs=1e-6)
     for size in (1, 3, 100):                                           # the batches of the network do not matter
@@ -104,7 +73,7 @@ def test_a_constant_map_goes_row_by_row(net, photo):
 def test_ranks():
     assert part.ranks(torch.tensor([[5, 9, 7.0]])).tolist() == [[2, 0, 1]]
     assert part.ranks(torch.tensor([[1, 2], [2, 1.0]])).tolist() == [[2, 0], [1, 3]]
-    map = torch.randn(30, 40, generator=seeded(3))
+    map = torch.randn(30, 40, generator=drawing(3))
     ranks = part.ranks(map)
     assert ranks.flatten().sort().values.tolist() == list(range(1200))
     assert (map.flatten()[ranks.flatten().argsort()].diff() <= 0).all()
@@ -112,7 +81,7 @@ def test_ranks():
 
 @pytest.mark.parametrize(("share", "count"), [(0, 0), (0.1, 5), (0.5, 24), (1, 48)])
 def test_a_frame_exchanges_the_highest_pixels_in_all_channels(photo, share, count):
-    map, end = torch.rand(6, 8, generator=seeded(1)), torch.full((1, 3, 6, 8), 9.0)
+    map, end = torch.rand(6, 8, generator=drawing(1)), torch.full((1, 3, 6, 8), 9.0)
     found = part.frame(photo, end, map, share)
     exchanged = (found == 9).all(dim=1)[0]
     assert exchanged.sum() == count
@@ -123,11 +92,11 @@ def test_a_frame_exchanges_the_highest_pixels_in_all_channels(photo, share, coun
 
 def test_the_exact_map_of_an_additive_model_is_best():
     """Positive contributions: their own order deletes fastest and inserts best, up to a linear blur."""
-    w = torch.rand(1, 6, 8, generator=seeded(3)) * 0.2
+    w = torch.rand(1, 6, 8, generator=drawing(3)) * 0.2
     model, image = Sum(w), torch.ones(1, 1, 6, 8)
     exact = part.area_under_curve(part.deletion_curve(model, image, w[0], 1, step=4))
     for seed in range(20):
-        shuffled = w.flatten()[torch.randperm(48, generator=seeded(seed))].reshape(6, 8)
+        shuffled = w.flatten()[torch.randperm(48, generator=drawing(seed))].reshape(6, 8)
         assert exact <= part.area_under_curve(part.deletion_curve(model, image, shuffled, 1, step=4)) + 1e-6
 
 
@@ -182,7 +151,7 @@ def test_the_authors_blur():
 
 @pytest.mark.parametrize("curve", [part.deletion_curve, part.insertion_curve])
 def test_curves_leave_no_trace_and_refuse_what_does_not_fit(curve, net, photo):
-    map = torch.rand(6, 8, generator=seeded())
+    map = torch.rand(6, 8, generator=drawing(0))
     with unchanged(net, photo):
         curve(net, photo, map, step=10)
     torch.testing.assert_close(curve(net, photo, map[None], step=10), curve(net, photo[0], map.numpy(), step=10))
@@ -202,7 +171,7 @@ def test_curves_leave_no_trace_and_refuse_what_does_not_fit(curve, net, photo):
 
 def test_two_ends_times_two_grounds(net, photo):
     """The paper's protocols are two corners of the 2 x 2."""
-    map = torch.rand(6, 8, generator=seeded(1))
+    map = torch.rand(6, 8, generator=drawing(1))
     found = part.curves_of(net, photo, map, 1, 6)
     assert list(found) == list(part.WAYS)
     torch.testing.assert_close(found["remove,\nmean colour"], part.deletion_curve(net, photo, map, 1, step=6))
@@ -213,8 +182,8 @@ def test_two_ends_times_two_grounds(net, photo):
 
 
 def test_figures(net):
-    image = torch.randn(1, 3, 24, 24, generator=seeded())
-    maps = {name: torch.rand(24, 24, generator=seeded(i)) for i, name in enumerate(("one", "two"))}
+    image = torch.randn(1, 3, 24, 24, generator=drawing(0))
+    maps = {name: torch.rand(24, 24, generator=drawing(i)) for i, name in enumerate(("one", "two"))}
     figure = part.figure_frames(net, image, maps, 1)
     assert [axis.get_xlabel()[:4] for axis in figure.axes] == ["p = "] * 16
     with torch.no_grad():

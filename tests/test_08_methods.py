@@ -6,7 +6,7 @@ import weakref
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import PixelFunction, TinyConvNet, unchanged
+from conftest import PixelFunction, TinyConvNet, drawing, unchanged
 from torch import Tensor, nn
 
 from course.probes import randomized
@@ -18,21 +18,9 @@ vanilla_gradient = import_lesson("01_vanilla_gradient_saliency").vanilla_gradien
 grad_cam = import_lesson("05_gradcam").grad_cam
 
 
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-@pytest.fixture
-def net() -> nn.Module:
-    """A float32 TinyConvNet."""
-    with torch.random.fork_rng():
-        torch.manual_seed(7)
-        return TinyConvNet().eval()
-
-
 @pytest.mark.parametrize("name", METHODS)
 def test_methods_give_maps_and_batches_equal_singles(name, net):
-    images, method = torch.randn(3, 3, 9, 11, generator=seeded()), METHODS[name]
+    images, method = torch.randn(3, 3, 9, 11, generator=drawing(0)), METHODS[name]
     with unchanged(net, images):
         maps = method(net, images, [0, 1, 2])
     assert maps.shape == (3, 9, 11)
@@ -58,7 +46,7 @@ def test_methods_and_controls_by_name():
 
 
 def test_reduction_keeps_the_sign_of_shares_only(net):
-    images = torch.randn(1, 3, 9, 11, generator=seeded())
+    images = torch.randn(1, 3, 9, 11, generator=drawing(0))
     gradient = vanilla_gradient(net, images, 1)
     torch.testing.assert_close(METHODS["vanilla_gradient"](net, images, 1), gradient.abs().amax(dim=1))
     torch.testing.assert_close(METHODS["gradient_times_input"](net, images, 1), (gradient * images).sum(dim=1))
@@ -69,14 +57,14 @@ def test_reduction_keeps_the_sign_of_shares_only(net):
 def test_shares_add_up_to_the_score(net):
     """Of a linear network, up to its bias; the integral's from the mean colour to the image."""
     linear = nn.Sequential(nn.Flatten(), nn.Linear(297, 2)).eval()
-    image = torch.randn(1, 3, 9, 11, generator=seeded())
+    image = torch.randn(1, 3, 9, 11, generator=drawing(0))
     score = (linear(image) - linear(torch.zeros_like(image)))[0, 1]
     for name in SHARES:
         torch.testing.assert_close(METHODS[name](linear, image, 1).sum(), score, rtol=1e-4, atol=1e-4)
 
 
 def test_controls_know_nothing_of_the_network(net):
-    images = torch.randn(2, 3, 30, 40, generator=seeded())
+    images = torch.randn(2, 3, 30, 40, generator=drawing(0))
     other = PixelFunction(lambda x: x.mean(dim=(2, 3)))
     for name in CONTROLS:                                              # of the network only its grain, if it is coarse
         assert torch.equal(METHODS[name](net, images, 0), METHODS[name](randomized(net), images, 2))
@@ -95,7 +83,7 @@ def test_controls_know_nothing_of_the_network(net):
 
 def test_coarse_controls_are_as_coarse_as_grad_cam(net):
     """As many numbers as the network's last map has cells, spread over the picture by the same upsampling."""
-    images = torch.randn(2, 3, 71, 141, generator=seeded())
+    images = torch.randn(2, 3, 71, 141, generator=drawing(0))
     rows, columns = grad_cam(net, images, upsample=False).shape[1:]
     assert methods.grain(net, images) == (rows, columns) == (35, 70)
     cells = F.adaptive_avg_pool2d(methods.edge_map(net, images), (rows, columns))
@@ -110,7 +98,7 @@ def test_coarse_controls_are_as_coarse_as_grad_cam(net):
 def test_edges_of_a_network_without_a_map_are_averaged_over_seven_by_seven_cells():
     """By hand, in a picture whose sides 7 divides."""
     blind = PixelFunction(lambda x: x.mean(dim=(2, 3)))
-    images = torch.randn(2, 3, 70, 140, generator=seeded())
+    images = torch.randn(2, 3, 70, 140, generator=drawing(0))
     edges = methods.edge_map(blind, images)
     cells = torch.stack([edges[:, 10 * i : 10 * i + 10, 20 * j : 20 * j + 20].mean(dim=(1, 2))
                          for i in range(7) for j in range(7)], dim=1).reshape(2, 7, 7)  # fmt: skip
@@ -124,7 +112,7 @@ def test_the_grain_of_the_embedded_networks(fixture, cells, request):
 
 
 def test_untrained_asks_a_copy_with_random_weights_the_same_question(net):
-    images, asked = torch.randn(2, 3, 9, 11, generator=seeded()), []
+    images, asked = torch.randn(2, 3, 9, 11, generator=drawing(0)), []
 
     def spy(model: nn.Module, pictures: Tensor, target: object) -> Tensor:
         asked.append((model, target))
@@ -145,7 +133,7 @@ def test_untrained_asks_a_copy_with_random_weights_the_same_question(net):
 
 
 def test_untrained_maps_differ_from_trained_ones_and_are_alike_every_time(net):
-    images = torch.randn(1, 3, 9, 11, generator=seeded())
+    images = torch.randn(1, 3, 9, 11, generator=drawing(0))
     trained, without = METHODS["vanilla_gradient"], untrained(METHODS["vanilla_gradient"])
     assert not torch.allclose(trained(net, images, 1), without(net, images, 1))
     assert torch.equal(without(net, images, 1), without(net, images, 1))
@@ -168,6 +156,6 @@ def test_reduced_passes_options_on(net):
         seen["sharpness"] = sharpness
         return -images
 
-    images = torch.randn(2, 3, 5, 6, generator=seeded())
+    images = torch.randn(2, 3, 5, 6, generator=drawing(0))
     assert torch.equal(reduced(method, "sum", sharpness=3)(net, images), -images.sum(dim=1))
     assert seen == {"sharpness": 3}

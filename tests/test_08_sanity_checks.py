@@ -4,31 +4,18 @@ import math
 
 import pytest
 import torch
-from conftest import TinyConvNet, unchanged
+from conftest import drawing, unchanged
 from torch import nn
 
 from course.probes import randomize
 from evaluation import sanity_checks as part
 from evaluation.methods import METHODS, edge_map, random_map, uniform_map
 
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-@pytest.fixture
-def net() -> nn.Module:
-    """A float32 TinyConvNet."""
-    with torch.random.fork_rng():
-        torch.manual_seed(7)
-        return TinyConvNet().eval()
-
-
 LIKENESS = ("spearman", "spearman_abs", "ssim")
 
 
 def test_randomization_of_a_map_that_ignores_the_model_stays_one(net):
-    image = torch.randn(1, 3, 9, 11, generator=seeded())
+    image = torch.randn(1, 3, 9, 11, generator=drawing(0))
     with unchanged(net, image):
         for method in (random_map, edge_map):
             for scores in part.parameter_randomization(method, net, image).values():
@@ -41,13 +28,13 @@ def test_randomization_of_a_map_that_ignores_the_model_stays_one(net):
 
 def test_randomization_step_by_step(net):
     """A copy, randomised from the top; the original untouched; its own map is compared."""
-    image = torch.randn(1, 3, 16, 16, generator=seeded())
+    image = torch.randn(1, 3, 16, 16, generator=drawing(0))
     method = METHODS["gradient_times_input"]
     with unchanged(net, image):
-        found = part.parameter_randomization(method, net, image, 1, generator=seeded(3))
+        found = part.parameter_randomization(method, net, image, 1, generator=drawing(3))
     assert list(found) == ["as trained", "fc", "conv2", "conv1"]
     assert found["as trained"] == pytest.approx({"spearman": 1, "spearman_abs": 1, "ssim": 1, "empty": 0})
-    trained, generator = method(net, image, 1)[0], seeded(3)
+    trained, generator = method(net, image, 1)[0], drawing(3)
     for stage in ("fc", "conv2", "conv1"):
         randomize(net.get_submodule(stage), generator)
         assert found[stage] == pytest.approx(part.likeness(trained, method(net, image, 1)[0]) | {"empty": 0})
@@ -56,7 +43,7 @@ def test_randomization_step_by_step(net):
 
 def test_an_empty_map_is_counted(net):
     """Grad-CAM of random weights may be all zero. Here it is, once the second convolution is random."""
-    image, trained = torch.randn(1, 3, 16, 16, generator=seeded()), net.conv2.weight.clone()
+    image, trained = torch.randn(1, 3, 16, 16, generator=drawing(0)), net.conv2.weight.clone()
 
     def method(model: nn.Module, images: torch.Tensor, target: int) -> torch.Tensor:
         return images[:, 0] * torch.equal(model.conv2.weight, trained)
@@ -67,7 +54,7 @@ def test_an_empty_map_is_counted(net):
 
 
 def test_a_map_that_only_appears_later_has_nothing_to_be_compared_with(net):
-    image, trained = torch.randn(1, 3, 16, 16, generator=seeded()), net.conv2.weight.clone()
+    image, trained = torch.randn(1, 3, 16, 16, generator=drawing(0)), net.conv2.weight.clone()
 
     def method(model: nn.Module, images: torch.Tensor, target: int) -> torch.Tensor:
         return images[:, 0] * (not torch.equal(model.conv2.weight, trained))
@@ -86,7 +73,7 @@ def test_in_words():
 
 
 def test_likeness():
-    map = torch.randn(20, 30, generator=seeded(1))
+    map = torch.randn(20, 30, generator=drawing(1))
     assert part.likeness(map, 3 * map) == pytest.approx({"spearman": 1, "spearman_abs": 1, "ssim": 1})
     turned = part.likeness(map, -map)
     assert turned["spearman"] == pytest.approx(-1)
@@ -108,7 +95,7 @@ def test_the_example_of_the_text():
 
 def test_fresh_noise_is_like_nothing(net):
     """The best score a "method" can have."""
-    image = torch.randn(1, 3, 64, 64, generator=seeded())
+    image = torch.randn(1, 3, 64, 64, generator=drawing(0))
     found = part.parameter_randomization(part.fresh_noise(0), net, image, 1)
     del found["as trained"]
     assert max(abs(scores["spearman"]) for scores in found.values()) < 0.05

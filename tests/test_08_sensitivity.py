@@ -6,8 +6,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
-from conftest import TinyConvNet, unchanged
-from torch import Tensor, nn
+from conftest import Sum, drawing, unchanged
+from torch import Tensor
 
 from evaluation import sensitivity as part
 from evaluation import steadiness
@@ -16,69 +16,38 @@ from utils import import_lesson
 vanilla_gradient = import_lesson("01_vanilla_gradient_saliency").vanilla_gradient
 
 
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-class Sum(nn.Module):
-    """Logits (0, sum of w x)."""
-
-    def __init__(self, w: Tensor) -> None:
-        super().__init__()
-        self.w = nn.Parameter(w, requires_grad=False)
-        self.eval()
-
-    def forward(self, images: Tensor) -> Tensor:
-        score = (images * self.w).sum(dim=(1, 2, 3))
-        return torch.stack([torch.zeros_like(score), score], dim=1)
-
-
-@pytest.fixture
-def photo() -> Tensor:
-    """(1, 3, 6, 8), float32: not square."""
-    return torch.randn(1, 3, 6, 8, generator=seeded(2))
-
-
-@pytest.fixture
-def net() -> nn.Module:
-    """A float32 TinyConvNet."""
-    with torch.random.fork_rng():
-        torch.manual_seed(7)
-        return TinyConvNet().eval()
-
-
 # Sensitivity-n
 
 
 @pytest.mark.parametrize("block", [1, 2, 3])
 @pytest.mark.parametrize("n", [1, 2, 5])
 def test_sensitivity_n_of_a_linear_model_is_one(n, block):
-    w, image = torch.randn(3, 6, 8, generator=seeded(1)), torch.randn(1, 3, 6, 8, generator=seeded(2))
+    w, image = torch.randn(3, 6, 8, generator=drawing(1)), torch.randn(1, 3, 6, 8, generator=drawing(2))
     exact, options = w * image[0], {"n": n, "block": block}
     for attribution in (exact, exact[None], exact.sum(dim=0), 5 * exact):
         assert part.sensitivity_n(Sum(w), image, attribution, 1, **options) == pytest.approx(1, abs=1e-4)
     assert part.sensitivity_n(Sum(w), image, -exact, 1, **options) == pytest.approx(-1, abs=1e-4)
-    assert abs(part.sensitivity_n(Sum(w), image, torch.randn(6, 8, generator=seeded(9)), 1, **options)) < 0.8
+    assert abs(part.sensitivity_n(Sum(w), image, torch.randn(6, 8, generator=drawing(9)), 1, **options)) < 0.8
 
 
 @pytest.mark.parametrize("n", [1, 2, 10, 47])
 def test_sensitivity_n_of_single_pixels(n):
-    w, image = torch.randn(3, 6, 8, generator=seeded(1)), torch.randn(1, 3, 6, 8, generator=seeded(2))
+    w, image = torch.randn(3, 6, 8, generator=drawing(1)), torch.randn(1, 3, 6, 8, generator=drawing(2))
     assert part.sensitivity_n(Sum(w), image, w * image[0], 1, n=n) == pytest.approx(1, abs=1e-4)
-    assert abs(part.sensitivity_n(Sum(w), image, torch.randn(6, 8, generator=seeded(9)), 1, n=n)) < 0.5
+    assert abs(part.sensitivity_n(Sum(w), image, torch.randn(6, 8, generator=drawing(9)), 1, n=n)) < 0.5
 
 
 @pytest.mark.parametrize(("block", "n"), [(1, 12), (2, 4), (4, 2)])
 def test_sensitivity_n_by_loops(net, photo, block, n):
-    R = torch.randn(3, 6, 8, generator=seeded(5))
-    masks = part.random_subsets(30, n, (6, 8), seeded(4), block)
+    R = torch.randn(3, 6, 8, generator=drawing(5))
+    masks = part.random_subsets(30, n, (6, 8), drawing(4), block)
     sums, drops = [], []
     for mask in masks:
         removed = photo.clone()
         removed[:, :, mask] = 0
         sums.append(R[:, mask].sum().item())
         drops.append((net(photo) - net(removed))[0, 2].item())         # logits
-    found = part.sensitivity_n(net, photo, R, 2, n=n, samples=30, generator=seeded(4), block=block)
+    found = part.sensitivity_n(net, photo, R, 2, n=n, samples=30, generator=drawing(4), block=block)
     assert found == pytest.approx(np.corrcoef(sums, drops)[0, 1], abs=1e-4)
 
 
@@ -88,7 +57,7 @@ def test_subsets_have_n_pixels_anywhere():
     share = masks.float().mean(dim=0)
     assert share.min() > 0.03
     assert share.max() < 0.19
-    assert torch.equal(masks, part.random_subsets(400, 5, (6, 8), seeded(0)))
+    assert torch.equal(masks, part.random_subsets(400, 5, (6, 8), drawing(0)))
 
 
 def test_blocks_lie_on_a_grid_and_are_cut_at_the_border():
@@ -104,10 +73,11 @@ def test_blocks_lie_on_a_grid_and_are_cut_at_the_border():
 
 def test_chance_makes_correlations_of_one_over_the_root_of_the_samples():
     """The standard error printed beside them, measured over maps of noise."""
-    w, image = torch.randn(3, 12, 12, generator=seeded(1)), torch.randn(1, 3, 12, 12, generator=seeded(2))
+    w, image = torch.randn(3, 12, 12, generator=drawing(1)), torch.randn(1, 3, 12, 12, generator=drawing(2))
     masks = part.random_subsets(50, 14, (12, 12), None)
     drops = part.removal_drops(Sum(w), image, masks, 1)
-    found = [part.pearson(part.sums_inside(torch.randn(12, 12, generator=seeded(i)), masks), drops) for i in range(300)]
+    maps = (torch.randn(12, 12, generator=drawing(i)) for i in range(300))
+    found = [part.pearson(part.sums_inside(map, masks), drops) for map in maps]
     assert np.std(found) == pytest.approx(1 / math.sqrt(50), rel=0.15)
     assert abs(np.mean(found)) < 0.03
 
@@ -144,19 +114,19 @@ def test_the_example_of_the_text():
 
 @pytest.mark.parametrize("perturb", ["noise", "squares"])
 def test_infidelity_of_the_exact_attribution_is_zero(perturb):
-    w, image = torch.randn(3, 20, 30, generator=seeded(1)), torch.randn(1, 3, 20, 30, generator=seeded(2))
+    w, image = torch.randn(3, 20, 30, generator=drawing(1)), torch.randn(1, 3, 20, 30, generator=drawing(2))
     exact = w if perturb == "noise" else w * image[0]
     for rescale in (True, False):
         found = part.infidelity(Sum(w), image, exact, 1, perturb=perturb, rescale=rescale)
         assert found == pytest.approx(0, abs=1e-6)
     assert part.infidelity(Sum(w), image, 7 * exact, 1, perturb=perturb) == pytest.approx(0, abs=1e-5)
     assert part.infidelity(Sum(w), image, 7 * exact, 1, perturb=perturb, rescale=False) > 1
-    assert part.infidelity(Sum(w), image, torch.randn(3, 20, 30, generator=seeded(8)), 1, perturb=perturb) > 0.1
+    assert part.infidelity(Sum(w), image, torch.randn(3, 20, 30, generator=drawing(8)), 1, perturb=perturb) > 0.1
 
 
 def test_slopes_are_for_noise_and_shares_for_squares():
     """Each is exact for its own disturbance of a linear model, and explains little of the other one's."""
-    w, image = torch.randn(3, 20, 30, generator=seeded(1)), torch.randn(1, 3, 20, 30, generator=seeded(2))
+    w, image = torch.randn(3, 20, 30, generator=drawing(1)), torch.randn(1, 3, 20, 30, generator=drawing(2))
     for perturb, right, wrong in (("noise", w, w * image[0]), ("squares", w * image[0], w)):
         options = {"perturb": perturb, "normalised": True, "samples": 200}
         assert part.infidelity(Sum(w), image, right, 1, **options) < 1e-5
@@ -165,16 +135,16 @@ def test_slopes_are_for_noise_and_shares_for_squares():
 
 @pytest.mark.parametrize("sigma", [0.2, 0.05])
 def test_infidelity_by_loops(net, photo, sigma):
-    phi, noise = torch.randn(3, 6, 8, generator=seeded(5)), sigma * torch.randn(20, 3, 6, 8, generator=seeded(4))
+    phi, noise = torch.randn(3, 6, 8, generator=drawing(5)), sigma * torch.randn(20, 3, 6, 8, generator=drawing(4))
     predicted = [(noise[i] * phi).sum().item() for i in range(20)]
     cost = [(net(photo) - net(photo - noise[i]))[0, 1].item() for i in range(20)]
     beta = np.dot(predicted, cost) / np.dot(predicted, predicted)
     options = {"samples": 20, "sigma": sigma}
     for factor, rescale in ((1, False), (beta, True)):
         expected = np.mean([(factor * a - b) ** 2 for a, b in zip(predicted, cost, strict=True)])
-        found = part.infidelity(net, photo, phi, 1, rescale=rescale, generator=seeded(4), **options)
+        found = part.infidelity(net, photo, phi, 1, rescale=rescale, generator=drawing(4), **options)
         assert found == pytest.approx(expected, rel=1e-3)
-        shared = part.infidelity(net, photo, phi, 1, rescale=rescale, generator=seeded(4), normalised=True, **options)
+        shared = part.infidelity(net, photo, phi, 1, rescale=rescale, generator=drawing(4), normalised=True, **options)
         assert shared == pytest.approx(expected / np.mean(np.square(cost)), rel=1e-3)
 
 
@@ -210,18 +180,18 @@ def test_infidelity_squares_and_refusal(net, photo):
 
 
 def test_infidelity_of_squares_by_loops(net, photo):
-    R, masks = torch.randn(3, 6, 8, generator=seeded(5)), part.random_squares(30, (6, 8), seeded(4), side=3)
+    R, masks = torch.randn(3, 6, 8, generator=drawing(5)), part.random_squares(30, (6, 8), drawing(4), side=3)
     predicted = np.array([R[:, mask].sum().item() for mask in masks])
     cost = np.array([(net(photo) - net(torch.where(mask, 0, photo)))[0, 1].item() for mask in masks])
     beta = predicted @ cost / (predicted @ predicted)
-    found = part.infidelity(net, photo, R, 1, perturb="squares", samples=30, side=3, generator=seeded(4))
+    found = part.infidelity(net, photo, R, 1, perturb="squares", samples=30, side=3, generator=drawing(4))
     assert found == pytest.approx(np.mean((beta * predicted - cost) ** 2), rel=1e-3)
 
 
 def test_infidelity_as_captum_has_it(net, photo):
     """The same noise, handed to both."""
     metrics = pytest.importorskip("captum.metrics")
-    phi, noise = torch.randn(1, 3, 6, 8, generator=seeded(5)), 0.2 * torch.randn(20, 3, 6, 8, generator=seeded(4))
+    phi, noise = torch.randn(1, 3, 6, 8, generator=drawing(5)), 0.2 * torch.randn(20, 3, 6, 8, generator=drawing(4))
     rows = iter(noise)
 
     def disturb(inputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -229,7 +199,7 @@ def test_infidelity_as_captum_has_it(net, photo):
         return moved, inputs - moved
 
     theirs = metrics.infidelity(net, disturb, photo, phi, target=1, n_perturb_samples=20).item()
-    ours = part.infidelity(net, photo, phi, 1, samples=20, rescale=False, generator=seeded(4))
+    ours = part.infidelity(net, photo, phi, 1, samples=20, rescale=False, generator=drawing(4))
     assert ours == pytest.approx(theirs, rel=1e-3)
 
 

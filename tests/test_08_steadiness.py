@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from conftest import TinyConvNet, unchanged
+from conftest import Sum, drawing, unchanged
 from torch import Tensor, nn
 
 from evaluation import steadiness as part
@@ -12,37 +12,6 @@ from evaluation.methods import METHODS, random_map, uniform_map
 from utils import channel_reduce, import_lesson, upsample
 
 vanilla_gradient = import_lesson("01_vanilla_gradient_saliency").vanilla_gradient
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-class Sum(nn.Module):
-    """Logits (0, sum of w x)."""
-
-    def __init__(self, w: Tensor) -> None:
-        super().__init__()
-        self.w = nn.Parameter(w, requires_grad=False)
-        self.eval()
-
-    def forward(self, images: Tensor) -> Tensor:
-        score = (images * self.w).sum(dim=(1, 2, 3))
-        return torch.stack([torch.zeros_like(score), score], dim=1)
-
-
-@pytest.fixture
-def photo() -> Tensor:
-    """(1, 3, 6, 8), float32: not square."""
-    return torch.randn(1, 3, 6, 8, generator=seeded(2))
-
-
-@pytest.fixture
-def net() -> nn.Module:
-    """A float32 TinyConvNet."""
-    with torch.random.fork_rng():
-        torch.manual_seed(7)
-        return TinyConvNet().eval()
 
 
 def test_max_sensitivity_of_a_constant_explainer_is_zero(net, photo):
@@ -55,11 +24,11 @@ def test_max_sensitivity_by_loops(net, photo):
     def method(model: nn.Module, images: Tensor, target: int) -> Tensor:
         return channel_reduce(images**2, "sum")
 
-    generator, clean, found = seeded(6), (photo**2).sum(dim=1), []
+    generator, clean, found = drawing(6), (photo**2).sum(dim=1), []
     for _ in range(5):
         noise = 0.3 * (2 * torch.rand(photo.shape, generator=generator) - 1)
         found.append((((photo + noise) ** 2).sum(dim=1) - clean).norm() / clean.norm())
-    value = part.max_sensitivity(method, net, photo, 0, radius=0.3, samples=5, generator=seeded(6))
+    value = part.max_sensitivity(method, net, photo, 0, radius=0.3, samples=5, generator=drawing(6))
     assert value == pytest.approx(max(found).item(), rel=1e-5)
     assert value > min(found)
 
@@ -74,7 +43,7 @@ def test_the_vector_of_the_text(photo):
 def test_max_sensitivity_as_captum_has_it(net, photo):
     """The same noise, handed to both."""
     metrics = pytest.importorskip("captum.metrics")
-    generator = seeded(6)
+    generator = drawing(6)
     noise = iter([0.1 * (2 * torch.rand(photo.shape, generator=generator) - 1) for _ in range(8)])
 
     def explain(inputs: Tensor | tuple[Tensor]) -> Tensor | tuple[Tensor]:
@@ -86,7 +55,7 @@ def test_max_sensitivity_as_captum_has_it(net, photo):
         return inputs + torch.cat([next(noise) for _ in inputs])
 
     theirs = metrics.sensitivity_max(explain, photo, disturb, n_perturb_samples=8, norm_ord="fro").item()
-    ours = part.max_sensitivity(vanilla_gradient, net, photo, 1, radius=0.1, samples=8, generator=seeded(6))
+    ours = part.max_sensitivity(vanilla_gradient, net, photo, 1, radius=0.1, samples=8, generator=drawing(6))
     assert ours == pytest.approx(theirs, rel=1e-4)
 
 
@@ -106,22 +75,22 @@ def test_max_sensitivity_keeps_the_clean_class(photo):
 
 def test_two_maps_of_noise_are_071_apart(net):
     """The reference of the figure; signed noise is 1.41 apart."""
-    image = torch.randn(1, 3, 100, 100, generator=seeded())
+    image = torch.randn(1, 3, 100, 100, generator=drawing(0))
     assert part.max_sensitivity(random_map, net, image, 0) == pytest.approx(math.sqrt(0.5), rel=0.03)
-    generator = seeded(1)
+    generator = drawing(1)
     signed = part.max_sensitivity(lambda _m, x, _t: torch.randn(x[:, 0].shape, generator=generator), net, image, 0)
     assert signed == pytest.approx(math.sqrt(2), rel=0.03)
     assert part.moved_by(torch.tensor([[3.0, 4]]), torch.tensor([[0.0, 4]])) == pytest.approx(0.6)
 
 
 def test_the_photograph_as_its_own_map_moves_as_far_as_the_noise(net):
-    image = 1 + torch.randn(1, 3, 100, 100, generator=seeded())
+    image = 1 + torch.randn(1, 3, 100, 100, generator=drawing(0))
     expected = 0.1 / math.sqrt(3) / image.square().mean().sqrt().item()
     assert part.max_sensitivity(lambda _m, x, _t: x, net, image, 0, radius=0.1) == pytest.approx(expected, rel=0.02)
 
 
 def test_the_coarse_gradient(net):
-    images = torch.randn(2, 3, 70, 140, generator=seeded())
+    images = torch.randn(2, 3, 70, 140, generator=drawing(0))
     fine = METHODS["vanilla_gradient"](net, images, 1)
     cells = fine.reshape(2, 7, 10, 7, 20).mean(dim=(2, 4))
     torch.testing.assert_close(part.coarse_gradient(net, images, 1), upsample(cells, (70, 140)))
