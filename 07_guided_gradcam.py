@@ -38,6 +38,7 @@ from course.explainer import ATTRIBUTIONS, Explainer, explain_folders
 from course.figures import block_sums, map_grid
 from course.lesson import print_table, start
 from course.probes import correlation, mosaic, photo_edges, randomized, stages
+from course.scale import RAY_OPTIONS, explain_with_ray
 from utils import channel_reduce, describe_targets, find_class, import_lesson, load_image, preprocess_image
 
 grad_cam = import_lesson("05_gradcam").grad_cam
@@ -72,11 +73,12 @@ if __name__ == "__main__":
     options = {
         "--method": {"choices": ATTRIBUTIONS, "help": "explain every picture with it and save the results"},
         "--batch-size": {"type": int, "default": 8, "help": "images at once (default: %(default)s)"},
+        **RAY_OPTIONS,
     }
     lesson = start("07_guided_gradcam", "Guided Grad-CAM: lines times place. With --method, explain whole folders.",
                    images=["dog.jpg", "bird.jpg", "panda.jpg", "koala.jpg"], options=options)  # fmt: skip
     if lesson.args.method:
-        sys.exit(explain_folders(lesson))
+        sys.exit(explain_folders(lesson) if lesson.args.ray is None else explain_with_ray(lesson))
     model, images, targets = lesson.model, lesson.images, lesson.targets
     lesson.show(figure_idea(), "idea")
 

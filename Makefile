@@ -6,10 +6,11 @@ PYTHON ?= python3
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready-$(firstword $(shell cksum < requirements.txt))
 BOOK_READY := $(VENV)/.ready-book-$(firstword $(shell cksum requirements-book.txt 2>/dev/null))
+RAY_READY := $(VENV)/.ready-ray-$(firstword $(shell cksum requirements-ray.txt 2>/dev/null))
 LESSONS := $(sort $(wildcard [0-9][0-9]_*.py))
 PARTS := $(shell grep -l '^\# %% \[markdown\]' evaluation/*.py advanced/*.py)
 
-.PHONY: lessons full results test fast extended notebooks book explorer pages book-pages serve student mutants bench gallery clean
+.PHONY: lessons full results test fast extended notebooks book explorer pages book-pages ray serve student mutants bench gallery clean
 
 # Every lesson, and every part in its short form
 lessons: $(READY)
@@ -44,6 +45,9 @@ notebooks: $(READY)
 # outputs/book/index.html, from executed notebooks; needs npm once, for MathJax
 book: $(BOOK_READY) $(if $(wildcard book/explorer/build.py),explorer)
 	$(RUN) book/build.py
+
+# What a run with --ray needs, in the same environment
+ray: $(RAY_READY)
 
 # What students get: the lessons with gaps
 student: $(READY)
@@ -101,6 +105,10 @@ $(READY): requirements.txt
 
 $(BOOK_READY): requirements-book.txt $(READY)
 	$(RUN) -m pip install --quiet -r requirements-book.txt
+	@touch $@
+
+$(RAY_READY): requirements-ray.txt $(READY)
+	$(RUN) -m pip install --quiet -r requirements-ray.txt
 	@touch $@
 
 # Every lesson and part in order, lesson 08 and the parts with the options in $(1); a table at the end, status 1 if one failed.

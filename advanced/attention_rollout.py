@@ -90,7 +90,7 @@ if __name__ == "__main__":
     vit = load_vit()                                                   # small, trained on planted scenes
     network = vit if lesson.args.model is None else lesson.model       # the one that sees photographs, at the end
     side = find_transformer(network).image_size
-    photos = F.interpolate(lesson.images, side, mode="bilinear", antialias=True)
+    photos = F.interpolate(lesson.images.cpu(), side, mode="bilinear", antialias=True).to(lesson.images)
     lesson.show(figure_idea(), "idea")
 
 # %% [markdown]

@@ -35,7 +35,7 @@ BOOK = ROOT / "book"
 SOURCE, TARGET = ROOT / "outputs/book_source", ROOT / "outputs/book"
 NPM, MATHJAX = ROOT / "outputs/npm", "node_modules/mathjax/es5/tex-svg.js"
 CARDS = ["README.md", "exercises/README.md", "data/README.md", "data/weights/README.md", "data/cutouts/README.md",
-         "book/explorer/arithmetic.md"]  # fmt: skip
+         "book/explorer/arithmetic.md", "book/scale.md"]  # fmt: skip
 BESIDE = ["LICENSE", "data/cutouts/COPYING", "data/weights/LICENSE-Apache-2.0.txt"]  # files that the cards link to
 LONG = 8  # lines of code that stay open though they only draw or print
 

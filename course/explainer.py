@@ -228,6 +228,14 @@ class Explainer:
         target = target_indices([top[i] if c is None else c for i, c in enumerate(wanted)], logits).tolist()
         return logits, target, self.method(self.model, images, target)
 
+    def settings(self) -> str:
+        """A fingerprint of what the results depend on besides pictures and classes.
+
+        Raises:
+            ValueError: a function of your own uses something whose value cannot be read.
+        """
+        return fingerprint(identity(self.method), self.dtype, self.bfloat16, identity(self.model))
+
     def save(
         self, folder: str | os.PathLike, inputs: object, target: int | Iterable[int | None] | None = None, *,
         progress: bool = False,
@@ -249,7 +257,7 @@ class Explainer:
                 be read: its results could not be told from those of another.
         """
         files = list_pictures([inputs] if isinstance(inputs, str | os.PathLike) else inputs)
-        whose = fingerprint(identity(self.method), self.dtype, self.bfloat16, identity(self.model))
+        whose = self.settings()
         named = [(file, c, f"{safe_name(file.stem)}-{fingerprint(whose, c, file)}")
                  for file, c in with_targets(files, target)]  # fmt: skip
         todo = [(file, c, name) for file, c, name in named if not Path(folder, f"{name}.npz").exists()]

@@ -85,13 +85,18 @@ def displayable(images: Tensor) -> np.ndarray:
     return (images.detach().cpu().float() * std + mean).clamp(0, 1).permute(0, 2, 3, 1).numpy()
 
 
+def is_picture(name: str | os.PathLike) -> bool:
+    """Whether a file's name ends as a picture's does."""
+    suffix = Path(name).suffix.lower()
+    return Image.registered_extensions().get(suffix) in Image.OPEN
+
+
 def list_pictures(names: Sequence[str | os.PathLike]) -> list[Path]:
     """Files and folders -> files; of a folder, what has a picture's suffix, sorted. A file need not exist."""
-    suffixes = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
     files = []
     for name in map(Path, names):
         if name.is_dir():
-            inside = sorted(file for file in name.iterdir() if file.suffix.lower() in suffixes and file.is_file())
+            inside = sorted(file for file in name.iterdir() if is_picture(file) and file.is_file())
             if not inside:
                 raise ValueError(f"{name} has no pictures in it")
             files += inside

@@ -82,7 +82,8 @@ def photo_edges(images: Tensor) -> Tensor:
 
 def mosaic(images: Tensor) -> Tensor:
     """Four images at half size as one: (4, 3, H, W) -> (1, 3, H, W), row by row."""
-    small = F.interpolate(images, scale_factor=0.5, mode="bilinear", antialias=True)
+    # On the CPU, because not every device has antialias
+    small = F.interpolate(images.cpu(), scale_factor=0.5, mode="bilinear", antialias=True).to(images)
     return torch.cat([torch.cat([*small[:2]], dim=2), torch.cat([*small[2:]], dim=2)], dim=1)[None]
 
 

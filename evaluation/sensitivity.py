@@ -53,7 +53,7 @@ def score_drops(
     """S_c(x) - S_c(y) for `count` disturbed images y, made eight at a time by others(first, last): (count,) float64."""
     whole = model(image)[0, target]
     scores = [model(others(i, min(i + 8, count)))[:, target] for i in range(0, count, 8)]
-    return (whole - torch.cat(scores)).double().cpu()
+    return (whole - torch.cat(scores)).cpu().double()
 
 
 def random_subsets(

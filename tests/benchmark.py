@@ -4,6 +4,7 @@ r"""Time and memory against captum, refined Integrated Gradients, where Grad-CAM
     python tests/benchmark.py --completeness   (writes outputs/completeness.csv, about an hour)
     python tests/benchmark.py --alignment      (writes outputs/alignment.csv, some minutes)
     python tests/benchmark.py --bfloat16       (writes data/results/bfloat16.csv and .md, some minutes)
+    python tests/benchmark.py --scale          (writes data/results/scale.csv and book/scale.md, some minutes)
 
 captum gets the network as its users have it, torchvision's ResNet-50 in eval mode; ours is the one that load_model
 prepares (batch norm folded, frozen, channels_last). Same weights, image, settings and threads, the two in turn within
@@ -35,6 +36,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import bench_bfloat16
+import bench_scale
 
 from course.figures import block_sums
 from course.lesson import print_table
@@ -281,10 +283,15 @@ def main() -> None:
                         help="where Grad-CAM's cells lie, on planted scenes (default: 300)")  # fmt: skip
     parser.add_argument("--bfloat16", type=int, nargs="?", const=1000, metavar="PHOTOS",
                         help="what bfloat16 costs and saves, over the photographs of data/ (default: all)")  # fmt: skip
+    parser.add_argument("--scale", type=int, nargs="?", const=400, metavar="PICTURES",
+                        help="pictures per second, in one process and with Ray (default: 400)")  # fmt: skip
     args = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 2)))
     if args.bfloat16:
         bench_bfloat16.main(args.bfloat16)
+        return
+    if args.scale:
+        bench_scale.main(args.scale)
         return
     if args.completeness:
         header = ["gradients", "rule", "extra\nforwards", "gap %\nmean", "\nmedian", "distance %\nmean", "\nmedian",

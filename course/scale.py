@@ -1,0 +1,381 @@
+"""A collection of any size, on one machine or many: Ray shares it out, workers explain, results are Parquet files.
+
+    explain_dataset("pictures/", "maps/", method="grad_cam", model="resnet50", batch_size=8)
+    pandas.read_parquet("maps/")
+
+The list of pictures is cut into parts of shard_size. A worker explains a part and writes it as one file, whose name
+follows from the part's pictures and from the settings. So a part that is done twice, after a crash say, is one file
+all the same, and a run that was stopped in any way goes on with the parts that are not there.
+"""
+
+from __future__ import annotations
+
+import _thread
+import copy
+import json
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from course.checks import check_counts, one_line
+from course.explainer import Explainer, Explanation
+from course.files import fingerprint, safe_name, write
+from course.lesson import Lesson
+from course.pictures import is_picture
+from utils import load_model
+
+LISTING = "_pictures.jsonl"  # a path a line, as a JSON string; readers of Parquet ignore what begins with _ or .
+SAVED = "_saved"  # what save=True writes
+ROWS = 100  # that a worker holds before it writes them
+# A GPU that failed is lost to its process: no later picture can be explained there
+LOST = getattr(torch, "AcceleratorError", ())
+CPUS = 0.5  # asked for by a worker: if half of the machines are lost, those that are left can take all workers
+
+
+def explain_dataset(
+    paths: object, folder: str | os.PathLike, *, method: str | Callable, model: str | nn.Module,
+    target: int | None = None, batch_size: int = 8, workers: int | None = None, gpus_per_worker: float = 0,
+    address: str | None = None, shard_size: int = 100, patience: float = 1800, bfloat16: bool = False,
+    save: bool = False, progress: bool = False,
+) -> tuple[int, int]:
+    """Explain pictures on a Ray cluster and write the results as Parquet files; what is there is not done again.
+
+    All machines see the project, the pictures and the folder under the same paths.
+
+    Args:
+        paths: a folder (with all folders inside), a text file of paths (.txt, one a line), a picture, an iterable of
+            these, or a ray.data.Dataset with a column "path". What is named twice is explained twice.
+        folder: of the results, made if missing. Columns: source, target, label, probability, map (float16, row by
+            row), height and width (of the map), error (a sentence; then all of them but source are empty).
+        method, target, bfloat16: as in Explainer; target is None or one class for all.
+        model: a network in eval mode, or a name for load_model.
+        batch_size: images at once in each worker.
+        workers: how many; by default one for each processor but one, which Ray itself needs, or as many as there
+            are GPUs for.
+        gpus_per_worker: 0.5 for two workers on a GPU; with 0 they work on processors.
+        address: of a cluster, "auto" for the one of this machine; by default RAY_ADDRESS or one that is started here.
+        shard_size: pictures per file.
+        patience: seconds without a finished file after which the run ends.
+        save: write <number>-<name>.npz and .png of every picture, too, in _saved/.
+        progress: show a bar.
+
+    Returns:
+        How many of the pictures are explained in the folder, and how many failed: together all that were named.
+
+    Raises:
+        ValueError: whatever Explainer and the method refuse; no pictures; a folder with results of other pictures or
+            settings; GPUs that are not there.
+        TimeoutError: nothing was finished for `patience` seconds.
+        RuntimeError: Ray is not installed, or a worker could not work.
+    """
+    import_ray()
+    check_counts(batch_size=batch_size, shard_size=shard_size, workers=1 if workers is None else workers)
+    folder = Path(folder).absolute()
+    model = load_model(model) if isinstance(model, str) else copy.deepcopy(model).cpu()
+    explainer = Explainer(model, method, bfloat16=bfloat16)
+    list(explainer.explain(torch.zeros(3, 224, 224), target))          # what the method refuses, it refuses here
+    settings = fingerprint(explainer.settings(), target)
+    shards = write_listing(paths, folder, settings, shard_size)
+    todo = [shard for shard in shards if not (folder / shard["name"]).exists()]
+    total, ahead = (sum(shard["count"] for shard in some) for some in (shards, todo))
+    with tqdm(initial=total - ahead, total=total, unit=" pictures", disable=not progress) as bar:
+        if todo:
+            settings = str(folder), model, method, target, batch_size, bfloat16, save
+            with connected(address):
+                for shard in in_time(explain_shards(todo, settings, workers, gpus_per_worker), patience):
+                    bar.update(shard["count"])
+    for part in folder.glob(".*.part"):                                # of workers that were killed
+        part.unlink(missing_ok=True)
+    return count_rows(folder, total)
+
+
+def explain_shards(todo: list[dict], settings: tuple, workers: int | None, gpus_per_worker: float) -> Iterator[dict]:
+    """The parts, as Ray's workers finish them. What is lost with a worker or a machine, Ray gives to another."""
+    ray = import_ray()
+    pool = ray.data.ActorPoolStrategy(size=count_workers(workers, gpus_per_worker), max_tasks_in_flight_per_actor=2)
+    folder, model, *rest = settings
+    arguments = (folder, ray.put(model), *rest, gpus_per_worker > 0)
+    parts = ray.data.from_items(todo, override_num_blocks=len(todo))   # one at a time for a worker
+    return parts.map(Worker, fn_constructor_args=arguments, compute=pool, num_cpus=CPUS,
+                     num_gpus=gpus_per_worker or None).iter_rows()  # fmt: skip
+
+
+class Worker:
+    """What Ray keeps in each worker process: a network, ready to explain the pictures of one part after another."""
+
+    def __init__(
+        self, folder: str, model: object, method: str | Callable, target: int | None, batch_size: int, bfloat16: bool,
+        save: bool, on_gpu: bool,
+    ) -> None:
+        torch.set_num_threads(1)                                       # there is a worker for each processor
+        self.folder, self.target, self.size, self.save = Path(folder), target, batch_size, save
+        self.explainer = Explainer(import_ray().get(model), method, device="cuda" if on_gpu else "cpu",
+                                   batch_size=batch_size, bfloat16=bfloat16)  # fmt: skip
+
+    def __call__(self, shard: dict) -> dict:
+        """Write the file of a part, unless another worker has."""
+        file = self.folder / shard["name"]
+        if not file.exists():
+            explained = explain_each(self.explainer, read_listing(self.folder, shard), self.target, self.size)
+            if self.save:
+                explained = self._saved(explained, file.stem)
+            write(file, lambda stream: write_rows(stream, explained))
+        return shard
+
+    def _saved(self, explained: Iterable[Explanation], name: str) -> Iterator[Explanation]:
+        """The same, each saved under the part's name, its place in the part, and its own name."""
+        for i, item in enumerate(explained):
+            if not item.error:
+                item.save(self.folder / SAVED, f"{name}-{i:05d}-{safe_name(Path(item.source).stem)}")
+            yield item
+
+
+def explain_each(explainer: Explainer, paths: Iterable[str], target: int | None, size: int) -> Iterator[Explanation]:
+    """Explanations in order. If a batch raises, its pictures go one by one, and the error belongs to some of them."""
+    paths = iter(paths)
+    while batch := list(islice(paths, size)):
+        try:
+            yield from list(explainer.explain(batch, target))
+        except LOST:
+            raise
+        except (ValueError, TypeError, ArithmeticError, LookupError, OSError, RuntimeError, MemoryError) as error:
+            if size > 1:
+                yield from explain_each(explainer, batch, target, 1)
+            else:
+                yield Explanation(batch[0], error=one_line(error) or type(error).__name__)
+
+
+# Results
+
+
+def columns() -> object:
+    """The columns of a file of results."""
+    import pyarrow as pa
+
+    return pa.schema({
+        "source": pa.string(), "target": pa.int32(), "label": pa.string(), "probability": pa.float32(),
+        "map": pa.list_(pa.float16()), "height": pa.int32(), "width": pa.int32(), "error": pa.string(),
+    })  # fmt: skip
+
+
+def row_of(item: Explanation) -> dict:
+    """An explanation as a row."""
+    source, error = as_unicode(item.source), as_unicode(item.error or "")
+    if error:
+        return {"source": source, "error": error}
+    with np.errstate(over="ignore"):
+        values = item.map.flatten().numpy().astype(np.float16)
+    if not np.isfinite(values).all():
+        return {"source": source, "error": f"the map of {source} has values that float16 cannot hold (above 65504)"}
+    height, width = item.map.shape
+    return {"source": source, "target": item.target, "label": item.label, "probability": item.probability,
+            "map": values, "height": height, "width": width}  # fmt: skip
+
+
+def as_unicode(text: str) -> str:
+    """What Parquet can hold: the bytes of a file name that are no characters become \\xff and the like."""
+    return os.fsencode(text).decode(errors="backslashreplace")
+
+
+def write_rows(stream: BinaryIO, explained: Iterator[Explanation]) -> None:
+    """Explanations as Parquet; only ROWS of them are in memory."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with pq.ParquetWriter(stream, columns(), compression="zstd") as file:
+        while rows := [row_of(item) for item in islice(explained, ROWS)]:
+            file.write_table(pa.Table.from_pylist(rows, columns()))
+
+
+def count_rows(folder: Path, total: int) -> tuple[int, int]:
+    """How many rows of a finished folder are explained, and how many are errors; RuntimeError if some are missing."""
+    import pyarrow.dataset as ds
+
+    rows = ds.dataset(sorted(folder.glob("*.parquet")), columns(), format="parquet")
+    there, failed = rows.count_rows(), rows.count_rows(filter=ds.field("error").is_valid())
+    if there != total:
+        raise RuntimeError(f"{folder} has {there} rows for {total} pictures; did another run write into it? "
+                           "Delete it, or name another folder")  # fmt: skip
+    return there - failed, failed
+
+
+# The list of pictures
+
+
+def list_paths(paths: object) -> Iterator[str]:
+    """Single paths, one after another, however they were given."""
+    if hasattr(paths, "iter_batches"):  # a ray.data.Dataset
+        for batch in paths.select_columns(["path"]).iter_batches(batch_format="numpy"):
+            yield from map(absolute, batch["path"])
+    elif not isinstance(paths, str | os.PathLike):
+        for path in paths:
+            yield from list_paths(path)
+    elif os.path.isdir(paths):
+        for inside, folders, files in os.walk(os.path.abspath(paths)):
+            folders.sort()
+            yield from (os.path.join(inside, file) for file in sorted(files) if is_picture(file))
+    elif str(paths).endswith(".txt"):
+        with open(paths, encoding="utf-8", errors="surrogateescape") as lines:
+            yield from (absolute(line.rstrip("\r\n")) for line in lines if line.strip())
+    else:
+        yield absolute(paths)
+
+
+def absolute(path: str | os.PathLike) -> str:
+    """A path that means the same in another process; a bare name of one of the course's photographs stays."""
+    path = os.fspath(path)
+    return path if os.path.basename(path) == path and not os.path.exists(path) else os.path.abspath(path)
+
+
+def write_listing(paths: object, folder: Path, settings: str, shard_size: int) -> list[dict]:
+    """Write the list of pictures into the folder, and give its parts: name, first byte and number of pictures of each.
+
+    So neither this process nor Ray holds the paths, however many there are.
+    """
+    shards, pictures = [], iter(list_paths(paths))
+
+    def fill(stream: BinaryIO) -> None:
+        while part := list(islice(pictures, shard_size)):
+            lines = [f"{json.dumps(path)}\n" for path in part]          # plain ASCII, whatever is in the path
+            name = f"{len(shards):08d}-{fingerprint(settings, *lines)}.parquet"
+            shards.append({"name": name, "start": stream.tell(), "count": len(part)})
+            stream.write("".join(lines).encode())
+        names = {shard["name"] for shard in shards}
+        if not shards:
+            raise ValueError(f"there are no pictures in {paths}")
+        if any(file.name not in names for file in folder.glob("*.parquet")):
+            raise ValueError(f"{folder} has results for other pictures or settings; name another folder, or delete it")
+
+    write(folder / LISTING, fill)
+    return shards
+
+
+def read_listing(folder: Path, shard: dict) -> list[str]:
+    """The paths of a part."""
+    with (folder / LISTING).open("rb") as stream:
+        stream.seek(shard["start"])
+        return [json.loads(line) for line in islice(stream, shard["count"])]
+
+
+# Ray
+
+
+def import_ray() -> object:
+    """The package; RuntimeError if it is not installed."""
+    try:
+        import ray.data
+    except ImportError as error:
+        raise RuntimeError("Ray is not installed; run `pip install -r requirements-ray.txt`") from error
+    return ray
+
+
+@contextmanager
+def connected(address: str | None) -> Iterator[None]:
+    """Connected to a cluster; to one that is there already, or that is started here and ends afterwards."""
+    ray = import_ray()
+    ours = not ray.is_initialized()
+    if ours:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    try:
+        yield
+    except ray.exceptions.RayError as error:
+        raise RuntimeError(f"a worker could not work: {reason(error)}") from error
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def reason(error: BaseException) -> str:
+    """The sentence of what was raised first."""
+    while (inner := getattr(error, "cause", None) or error.__cause__) is not None:
+        error = inner
+    return one_line(error) or type(error).__name__
+
+
+def count_workers(workers: int | None, gpus_per_worker: float) -> int:
+    """How many workers: as many as asked for, or as there is room for."""
+    there = import_ray().cluster_resources()
+    if gpus_per_worker > 0:
+        if not there.get("GPU"):
+            raise ValueError("the cluster has no GPU; leave gpus_per_worker out")
+        workers = workers or int(there["GPU"] / gpus_per_worker)
+    return workers or max(int(there.get("CPU", 1)) - 1, 1)
+
+
+def in_time(items: Iterable, seconds: float) -> Iterator:
+    """The same items; TimeoutError if one takes longer to come. Outside the main thread there is no limit.
+
+    Ray's waiting is ended as Ctrl-C would end it, also where Ctrl-C is ignored, as in a job in the background.
+    """
+    items, late, before = iter(items), threading.Event(), signal.getsignal(signal.SIGINT)
+    limited = threading.current_thread() is threading.main_thread()
+
+    def interrupt() -> None:
+        late.set()
+        _thread.interrupt_main()
+
+    def handle(number: int, frame: object) -> None:
+        if late.is_set() or before is signal.SIG_DFL:
+            raise KeyboardInterrupt
+        if callable(before):
+            before(number, frame)
+
+    if limited:
+        signal.signal(signal.SIGINT, handle)
+    try:
+        while True:
+            timer = threading.Timer(seconds, interrupt)
+            timer.daemon = True
+            if limited:
+                timer.start()
+            item = next(items, late)                                   # any value that is no item
+            timer.cancel()
+            if item is late:
+                return
+            yield item
+    except KeyboardInterrupt:
+        if not late.is_set():
+            raise
+        raise TimeoutError(f"nothing was finished for {seconds:g} seconds, so the run ends; `ray status` says what the "
+                           "cluster does; the same command goes on with the rest") from None  # fmt: skip
+    finally:
+        timer.cancel()
+        if limited:
+            signal.signal(signal.SIGINT, before)
+
+
+# The command line
+
+RAY_OPTIONS = {
+    "--ray": {"nargs": "?", "const": "", "metavar": "ADDRESS", "help": "share the pictures out with Ray"},
+    "--workers": {"type": int, "help": "of Ray (default: one for each processor but one, or for each GPU)"},
+    "--gpus-per-worker": {"type": float, "help": "of Ray: 0.5 for two workers on a GPU (default: 1 with cuda)"},
+    "--shard-size": {"type": int, "default": 100, "help": "of Ray: pictures in a file (default: %(default)s)"},
+}
+
+
+def explain_with_ray(lesson: Lesson) -> int:
+    """Lesson 07 with --ray: status 1 if a picture failed."""
+    args = lesson.args
+    folder = args.output_dir / args.method                             # readers read every file that is in it
+    gpus = args.gpus_per_worker or float(args.device.startswith("cuda"))
+    explained, failed = explain_dataset(
+        args.image or args.default_images, folder, method=args.method, model=lesson.model_name, target=lesson.target,
+        batch_size=args.batch_size, workers=args.workers, gpus_per_worker=gpus, address=args.ray or None,
+        shard_size=args.shard_size, bfloat16=args.bfloat16, progress=True,
+    )  # fmt: skip
+    print(f"{explained} explained, {failed} failed: pandas.read_parquet({str(folder)!r})")
+    return 1 if failed else 0

@@ -1,0 +1,330 @@
+"""course/scale.py: a collection on Ray. Every picture is one row, whoever is killed."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from course import scale
+from course.explainer import Explainer, Explanation
+from course.scale import explain_dataset, explain_each, in_time, list_paths, read_listing, row_of, write_listing
+from utils import DATA_DIR, PROJECT_ROOT
+
+NO_RAY = "Ray is not installed: pip install -r requirements-ray.txt"
+PICTURES = 13
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> Path:
+    """Twelve pictures in two folders, and a broken one."""
+    folder = tmp_path_factory.mktemp("pictures")
+    (folder / "b").mkdir()
+    for i, photo in enumerate(sorted(DATA_DIR.glob("*.jpg"))[: PICTURES - 1]):
+        Image.open(photo).resize((240, 240)).save(folder / ("b" if i % 2 else ".") / f"{i:02d}.png")
+    (folder / "b" / "broken.jpg").write_bytes((DATA_DIR / "dog.jpg").read_bytes()[:9000])
+    (folder / "notes.txt").write_text("not a picture")
+    return folder
+
+
+# The list of pictures
+
+
+def test_paths_in_every_form(pictures, tmp_path, monkeypatch):
+    inside = list(list_paths(pictures))
+    assert len(inside) == PICTURES
+    assert inside == sorted(inside, key=lambda path: (Path(path).parent, path))
+    assert all(Path(path).is_absolute() for path in inside)
+    monkeypatch.chdir(pictures)
+    (tmp_path / "list.txt").write_text("00.png\n\nb/01.png\r\n")
+    assert list(list_paths(tmp_path / "list.txt")) == [inside[0], str(pictures / "b/01.png")]
+    assert list(list_paths(["00.png", Path("b"), tmp_path / "list.txt", "dog.jpg"])) == [
+        inside[0], *(path for path in inside if "/b/" in path), inside[0], str(pictures / "b/01.png"), "dog.jpg",
+    ]  # fmt: skip
+
+
+def test_a_folder_is_listed_lazily(tmp_path):
+    """An endless list, of which only the first parts are read."""
+    endless = list_paths(f"{i}.png" for i in count())
+    assert [next(endless) for _ in range(3)] == ["0.png", "1.png", "2.png"]
+
+
+@pytest.mark.parametrize("size", [1, 4, 100])
+def test_the_parts_of_a_list(tmp_path, size):
+    paths = [f"/nowhere/{name}.png" for name in ("a", "b\nc", "d\udcff", "e", "é", "a")]
+    shards = write_listing(paths, tmp_path, "settings", size)
+    assert [path for shard in shards for path in read_listing(tmp_path, shard)] == paths
+    assert [shard["count"] for shard in shards] == [min(size, 6 - start) for start in range(0, 6, size)]
+    assert len({shard["name"] for shard in shards}) == len(shards)
+    assert write_listing(paths, tmp_path, "settings", size) == shards
+    assert {shard["name"] for shard in write_listing(paths, tmp_path, "others", size)}.isdisjoint(
+        shard["name"] for shard in shards
+    )
+
+
+def test_results_of_something_else_are_not_mixed_or_overwritten(tmp_path):
+    paths = [f"/nowhere/{i}.png" for i in range(4)]
+    shards = write_listing(paths, tmp_path, "settings", 2)
+    (tmp_path / shards[0]["name"]).touch()
+    listing = (tmp_path / scale.LISTING).read_bytes()
+    for changed, settings, size in ((paths[1:], "settings", 2), (paths, "others", 2), (paths, "settings", 3)):
+        with pytest.raises(ValueError, match="results for other pictures or settings; name another folder"):
+            write_listing(changed, tmp_path, settings, size)
+    assert write_listing([*paths, "/nowhere/4.png"], tmp_path, "settings", 2)[:2] == shards
+    write_listing(paths, tmp_path, "settings", 2)
+    assert (tmp_path / scale.LISTING).read_bytes() == listing
+    with pytest.raises(ValueError, match="no pictures in"):
+        write_listing([], tmp_path, "settings", 2)
+
+
+# Rows
+
+
+def test_a_row_holds_the_map_as_float16():
+    map = torch.linspace(0, 3, 12).reshape(3, 4)
+    row = row_of(Explanation("a.png", map, 7, "cock", 0.5, map, map))
+    assert (row["source"], row["target"], row["label"], row["probability"]) == ("a.png", 7, "cock", 0.5)
+    assert row["map"].dtype == np.float16
+    np.testing.assert_array_equal(row["map"].reshape(row["height"], row["width"]), map.numpy().astype(np.float16))
+
+
+def test_what_cannot_be_a_row_is_a_sentence():
+    map = torch.tensor([[1.0, 1e6]])
+    row = row_of(Explanation("d\udcff.png", map, 7, "cock", 0.5, map, map))
+    assert row == {"source": "d\\xff.png", "error": "the map of d\\xff.png has values that float16 cannot hold "
+                                                    "(above 65504)"}  # fmt: skip
+    assert row_of(Explanation("b.png", error="b.png is broken")) == {"source": "b.png", "error": "b.png is broken"}
+
+
+def test_a_picture_that_fails_in_the_method_is_not_the_others_failure(tiny, tmp_path):
+    for i, colour in enumerate(("red", "white", "blue")):
+        Image.new("RGB", (230, 230), colour).save(tmp_path / f"{i}.png")
+
+    def refuses_white(model, images, target):
+        if (images > 2).all(dim=3).all(dim=2).all(dim=1).any():
+            raise RuntimeError("too bright")
+        return images.sum(dim=1)
+
+    paths = [str(tmp_path / name) for name in ("0.png", "1.png", "2.png", "lost.png")]
+    found = list(explain_each(Explainer(tiny, refuses_white), paths, 0, 4))
+    assert [item.source for item in found] == paths
+    assert [item.error and item.error.split(";")[0] for item in found[:3]] == [None, "too bright", None]
+    assert "lost.png" in found[3].error
+
+
+# Ray
+
+
+@pytest.fixture(params=["default_int_handler", "SIG_IGN"])
+def ctrl_c(request) -> Iterator[object]:
+    """How this process takes Ctrl-C: as usual, or not at all, as a job that a script starts in the background."""
+    before = signal.signal(signal.SIGINT, getattr(signal, request.param))
+    yield signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, before)
+
+
+def test_nothing_for_too_long_ends_with_a_sentence(ctrl_c):
+    def slow() -> Iterator[int]:
+        yield 1
+        for _ in range(300):
+            time.sleep(0.1)
+
+    items = in_time(slow(), 2)
+    assert next(items) == 1
+    with pytest.raises(TimeoutError, match="nothing was finished for 2 seconds"):
+        next(items)
+    assert signal.getsignal(signal.SIGINT) is ctrl_c
+
+
+def test_what_comes_in_time_passes(ctrl_c):
+    assert list(in_time([1, 2], 0.5)) == [1, 2]
+    time.sleep(0.6)                                                    # no alarm goes off afterwards
+    with pytest.raises(ZeroDivisionError):
+        list(in_time((1 // i for i in (1, 0)), 5))
+    assert signal.getsignal(signal.SIGINT) is ctrl_c
+
+
+def test_ctrl_c_is_what_it_was(ctrl_c):
+    def interrupted() -> Iterator[int]:
+        signal.raise_signal(signal.SIGINT)
+        yield 1
+
+    if ctrl_c is signal.SIG_IGN:
+        assert list(in_time(interrupted(), 5)) == [1]
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            list(in_time(interrupted(), 5))
+
+
+def test_without_ray_a_sentence_says_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(RuntimeError, match=r"pip install -r requirements-ray\.txt"):
+        explain_dataset(DATA_DIR, tmp_path, method="grad_cam", model="squeezenet1_1")
+
+
+def slowly(seconds: float) -> Callable:
+    """Grad-CAM that takes its time."""
+
+    def slow_grad_cam(model, images, target):
+        import time
+
+        from utils import import_lesson
+
+        time.sleep(seconds if images.any() else 0)
+        return import_lesson("05_gradcam").grad_cam(model, images, target)
+
+    return slow_grad_cam
+
+
+def killed_once(folder: str) -> Callable:
+    """Grad-CAM whose process is killed, once, as soon as a part has been finished."""
+
+    def deadly_grad_cam(model, images, target):
+        import os
+        import signal
+        from pathlib import Path
+
+        from utils import import_lesson
+
+        if images.any() and any(Path(folder).glob("*.parquet")):       # the check of the method has a black image
+            try:
+                Path(folder, "_killed").touch(exist_ok=False)
+                os.kill(os.getpid(), signal.SIGKILL)
+            except FileExistsError:
+                pass
+        return import_lesson("05_gradcam").grad_cam(model, images, target)
+
+    return deadly_grad_cam
+
+
+@pytest.fixture
+def cluster(monkeypatch) -> Iterator:
+    """Two nodes of two processors each, and this process connected to the first; gives cluster and second node."""
+    monkeypatch.setenv("RAY_raylet_start_wait_time_s", "180")          # on a busy machine a node takes its time
+    ray = pytest.importorskip("ray", reason=NO_RAY)
+    from ray.cluster_utils import Cluster
+
+    node = {"num_cpus": 2, "object_store_memory": 100 * 2**20}
+    cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
+    second = cluster.add_node(**node)
+    ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+    yield cluster, second
+    ray.shutdown()
+    cluster.shutdown()
+
+
+def assert_each_picture_once(folder: Path, pictures: Path, squeezenet) -> None:
+    """What a reader of the folder gets is what Explainer says, one row for each picture."""
+    import pandas as pd
+
+    table = pd.read_parquet(folder).set_index("source")
+    expected = {item.source: item for item in Explainer(squeezenet, "grad_cam").explain(list(list_paths(pictures)))}
+    assert sorted(table.index) == sorted(expected)
+    assert len(table) == PICTURES
+    for source, row in table.iterrows():
+        if source.endswith("broken.jpg"):
+            assert row["error"] == expected[source].error
+            assert row.drop("error").isna().all()
+            continue
+        found = expected[source]
+        assert row["error"] is None or np.isnan(row["error"])
+        assert (row["target"], row["label"]) == (found.target, found.label)
+        assert row["probability"] == pytest.approx(found.probability, rel=1e-3)
+        map = torch.tensor(row["map"].reshape(int(row["height"]), int(row["width"]))).float()
+        assert (map - found.map).abs().max() < 1e-3 * found.map.max()
+    assert not list(folder.glob(".*.part"))
+
+
+def finished(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.parquet"))
+
+
+def wait_until(holds: Callable[[], object], seconds: float = 90) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_a_run_without_progress_ends_and_a_worker_is_killed(cluster, pictures, squeezenet, tmp_path):
+    begin = time.monotonic()
+    with pytest.raises(TimeoutError, match="nothing was finished for 8 seconds"):
+        explain_dataset(pictures, tmp_path / "slow", method=slowly(100), model=squeezenet, patience=8, workers=1)
+    assert time.monotonic() - begin < 60
+    assert not finished(tmp_path / "slow")
+    method = killed_once(str(tmp_path / "out"))
+    explained = explain_dataset(pictures, tmp_path / "out", method=method, model=squeezenet, batch_size=1, shard_size=2,
+                                workers=2)  # fmt: skip
+    assert explained == (PICTURES - 1, 1)
+    assert (tmp_path / "out" / "_killed").exists()
+    assert_each_picture_once(tmp_path / "out", pictures, squeezenet)
+
+
+@pytest.mark.slow
+def test_a_machine_is_lost(cluster, pictures, squeezenet, tmp_path):
+    nodes, second = cluster
+    folder, left = tmp_path / "out", []
+
+    def remove() -> None:
+        wait_until(lambda: finished(folder))
+        nodes.remove_node(second, allow_graceful=False)
+        left.append(PICTURES // 2 + 1 - len(finished(folder)))
+
+    thread = threading.Thread(target=remove)
+    thread.start()
+    explained = explain_dataset(pictures, folder, method=slowly(0.5), model=squeezenet, batch_size=1, shard_size=2,
+                                patience=120)  # fmt: skip
+    thread.join()
+    assert left[0] > 0                                                 # there was something left to do
+    assert explained == (PICTURES - 1, 1)
+    assert_each_picture_once(folder, pictures, squeezenet)
+
+
+@pytest.mark.slow
+def test_the_program_is_stopped_and_goes_on(cluster, pictures, squeezenet, tmp_path):
+    """Ctrl-C, then kill -9, then in peace; what was finished is not touched again."""
+    command = [sys.executable, "07_guided_gradcam.py", "--image", str(pictures), "--method", "grad_cam", "--model",
+               "squeezenet1_1", "--batch-size", "1", "--shard-size", "1", "--workers", "1", "--output-dir",
+               str(tmp_path), "--ray", cluster[0].address]  # fmt: skip
+    folder, times = tmp_path / "grad_cam", {}
+    for stop in (signal.SIGINT, signal.SIGKILL):
+        before = len(finished(folder))
+        program = subprocess.Popen(command, cwd=PROJECT_ROOT, stderr=subprocess.PIPE, text=True)
+        wait_until(lambda more=before, it=program: len(finished(folder)) > more or it.poll() is not None)
+        program.send_signal(stop)
+        _, said = program.communicate(timeout=60)
+        assert program.returncode == -stop
+        assert stop == signal.SIGKILL or said.endswith("error: interrupted\n")
+        for file in finished(folder):
+            assert times.setdefault(file, file.stat().st_mtime_ns) == file.stat().st_mtime_ns
+    assert 2 <= len(times) < PICTURES
+    done = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True, check=False, timeout=200)
+    assert done.returncode == 1, done.stderr                           # one picture is broken
+    assert f"{PICTURES - 1} explained, 1 failed" in done.stdout
+    assert f"{PICTURES}/{PICTURES}" in done.stderr
+    assert all(file.stat().st_mtime_ns == when for file, when in times.items())
+    assert_each_picture_once(folder, pictures, squeezenet)
+
+
+def test_the_page_shows_what_was_measured():
+    """book/scale.md has the tables of data/results/scale.csv, and none without it."""
+    import pandas as pd
+    from bench_scale import PAGE, RESULTS, section
+
+    shown = PAGE.read_text(encoding="utf-8").partition("<!-- scale -->\n")[2].partition("<!-- end of scale -->")[0]
+    file = RESULTS / "scale.csv"
+    assert bool(shown.strip()) == file.exists()
+    if file.exists():
+        about = shown.strip().split("\n\n")[0]
+        assert section(pd.read_csv(file), about).strip() == shown.strip()
