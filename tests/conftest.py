@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import runpy
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -43,7 +43,7 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
     """Before pytest sets its reports up."""
-    config.addinivalue_line("markers", "points(points, exercise): what a test is worth when a submission is graded")
+    config.addinivalue_line("markers", "points(points, exercise, contract, prediction): a graded test's worth")
     grading.switch_on(config)
     CHOSEN["seed"] = config.stash[grading.SEED]
 
@@ -59,6 +59,17 @@ def seeded(number: int) -> int:
 def drawing(number: int) -> torch.Generator:
     """A generator for a test's inputs."""
     return torch.Generator().manual_seed(seeded(number))
+
+
+def factor(number: int) -> float:
+    """A number between 1 and 2 by which answers worked out by hand are larger; exact in every float type."""
+    return 1 + int(torch.randint(1, 64, (1,), generator=drawing(number))) / 64
+
+
+def shuffled(items: Iterable, number: int) -> list:
+    """Cases in an order that the seed decides."""
+    items = list(items)
+    return [items[i] for i in torch.randperm(len(items), generator=drawing(number))]
 
 
 class TinyConvNet(nn.Module):
@@ -154,7 +165,7 @@ def linear() -> nn.Module:
     model = nn.Sequential(nn.Flatten(), nn.Linear(24, 3)).double().eval()
     with torch.no_grad():
         model[1].weight.copy_((torch.linspace(-2, 3, 72).reshape(3, 24) + seeded(0) % 1000).cos())
-        model[1].bias.copy_(torch.tensor([0.5, -1.0, 2.0]))
+        model[1].bias.copy_(factor(1) * torch.tensor([0.5, -1.0, 2.0]))
     return model
 
 

@@ -6,6 +6,8 @@ import codecs
 import json
 import os
 import struct
+import subprocess
+import sys
 from itertools import cycle
 from pathlib import Path
 
@@ -191,6 +193,22 @@ def test_a_reason_is_a_sentence_without_the_right_value(text, said):
 
 
 # Cheats and damage: tests/mutants/cheats.py
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_pasted_answers_fail():
+    """What is right with one seed of the inputs is wrong with another; with its own seed it passes."""
+    program = make.ROOT / "tests" / "mutants" / "replay.py"
+    done = subprocess.run([sys.executable, program], capture_output=True, text=True, check=False)
+    table = json.loads(done.stdout)
+    assert [test for test, (*_, other, kind) in table.items() if other and kind == "value"] == []
+    assert done.returncode == 0
+    assert [test for test, (noted, *_) in table.items() if not noted] == []
+    assert sum(same for _, same, *_ in table.values()) > 0.8 * len(table)
+    assert [test.split("::")[0] for test, (*_, kind) in table.items() if kind == "prediction"] == [
+        "test_points_02.py", *["test_points_06.py"] * 3, "test_points_09_lrp.py"
+    ]  # fmt: skip
 
 
 def folder_with(answers: dict[str, list[str]], folder: Path) -> Path:

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from conftest import PixelFunction, assert_tensor, drawing, over_there, unchanged
+from conftest import PixelFunction, assert_tensor, drawing, factor, over_there, seeded, unchanged
 
 EXERCISES = {  # title, difficulty, minutes, when
     "3.1": ("Whose range?", 1, 5, "in class"),
@@ -119,7 +119,7 @@ def test_variance(lesson, tiny, small_images):
 @pytest.mark.points(1, exercise="3.3")
 def test_variance_of_a_linear_model_is_zero_and_never_less(lesson):
     """Its gradient does not move; single precision would leave some -1e-6 on large weights."""
-    weights = torch.linspace(-3000.1, 2000.7, 24).reshape(3, 2, 4)
+    weights = factor(0) * torch.linspace(-3000.1, 2000.7, 24).reshape(3, 2, 4)
     model = PixelFunction(lambda x: (x * weights).sum(dim=(1, 2, 3))[:, None])
     images = torch.linspace(0, 1, 24).reshape(1, 3, 2, 4)
     variance = lesson.smoothgrad(model, images, 0, n_samples=7, batch_size=7, statistic="variance")
@@ -130,10 +130,10 @@ def test_variance_of_a_linear_model_is_zero_and_never_less(lesson):
 
 @pytest.mark.points(1, exercise="3.4")
 def test_each_mean_is_smoothgrads(lesson, tiny, small_images):
-    image = small_images[:1]
-    found = lesson.running_means(tiny, image, 1, [2, 5, 11], 0.3, seed=4)
+    image, seed = small_images[:1], seeded(4)
+    found = lesson.running_means(tiny, image, 1, [2, 5, 11], 0.3, seed=seed)
     for count in (2, 5, 11):
-        generator = torch.Generator().manual_seed(4)
+        generator = torch.Generator().manual_seed(seed)
         expected = lesson.smoothgrad(tiny, image, 1, n_samples=count, noise_level=0.3, generator=generator)
         assert_tensor(found[count], expected)
 
@@ -161,9 +161,9 @@ def test_no_gradient_is_computed_twice(lesson, small_images):
 @pytest.mark.points(1, exercise="3.4")
 def test_counts_weigh_the_means(lesson, tiny, small_images):
     """One sample more hardly moves a mean of twenty."""
-    found = lesson.running_means(tiny, small_images[2:], 0, [20, 21], 0.5, seed=1)
+    found = lesson.running_means(tiny, small_images[2:], 0, [20, 21], 0.5, seed=seeded(1))
     samples = gradients(tiny, small_images[2], 0, lesson, n_samples=21, noise_level=0.5,
-                        generator=torch.Generator().manual_seed(1))  # fmt: skip
+                        generator=drawing(1))  # fmt: skip
     assert sorted(count for count in found if count) == [20, 21]
     assert_tensor(found[21], samples.mean(dim=0, keepdim=True))
 
@@ -195,7 +195,7 @@ def test_noise_is_half_the_squared_distance(lesson):
 @pytest.mark.points(1, exercise="3.5")
 def test_signal_and_noise_are_right_on_average(lesson):
     """2,000 pairs of runs of a known map with known noise, each pair an image of the batch."""
-    generator, m = drawing(3), torch.linspace(-1, 2, 12, dtype=torch.float64).reshape(3, 2, 2)
+    generator, m = drawing(3), factor(0) * torch.linspace(-1, 2, 12, dtype=torch.float64).reshape(3, 2, 2)
     first, second = (m + 0.7 * torch.randn(2_000, 3, 2, 2, generator=generator, dtype=torch.float64) for _ in range(2))
     signal, noise = lesson.signal_and_noise(first, second)
     for found, true in ((signal, m.square().sum().item()), (noise, 12 * 0.7**2)):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import assert_tensor, drawing, seeded, unchanged
+from conftest import assert_tensor, drawing, factor, seeded, unchanged
 from torch import nn
 
 EXERCISES = {  # title, difficulty, minutes, when
@@ -18,7 +18,8 @@ EXERCISES = {  # title, difficulty, minutes, when
     "5.9": ("The steadiest network", 2, 3, "in class"),
 }
 
-A = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]], [[4.0, 0.0], [0.0, 2.0]]]])                      # (1, 2, 2, 2)
+TIMES = factor(1)  # maps are that much larger than those worked out by hand
+A = TIMES * torch.tensor([[[[1.0, 2.0], [3.0, 4.0]], [[4.0, 0.0], [0.0, 2.0]]]])              # (1, 2, 2, 2)
 FIRST, SECOND = [4.0, 0.0, 0.0, 0.0, -1.0, -1.0, -1.0, -1.0], [0.0, 0.0, 0.0, -8.0, 0.0, 4.0, 0.0, 0.0]
 
 
@@ -59,15 +60,16 @@ def test_grad_cam_by_hand(lesson):
     """Class 0: alpha = (1, -1), so the map is A_1 - A_2. Class 1: alpha = (-2, 1), so A_2 - 2 A_1."""
     model = head(FIRST, SECOND)
     found = lesson.grad_cam(model, A, 0, relu=False, upsample=False)
-    assert_tensor(found, torch.tensor([[[-3.0, 2.0], [3.0, 2.0]]]))
+    assert_tensor(found, TIMES * torch.tensor([[[-3.0, 2.0], [3.0, 2.0]]]))
     found = lesson.grad_cam(model, A, 1, relu=False, upsample=False)
-    assert_tensor(found, torch.tensor([[[2.0, -4.0], [-6.0, -6.0]]]))
+    assert_tensor(found, TIMES * torch.tensor([[[2.0, -4.0], [-6.0, -6.0]]]))
 
 
 @pytest.mark.points(1, exercise="5.1")
 def test_grad_cam_keeps_evidence_for_the_class_only(lesson):
     """The ReLU comes last: channels that speak against the class still count in the sum."""
-    assert_tensor(lesson.grad_cam(head(FIRST, SECOND), A, 0, upsample=False), torch.tensor([[[0.0, 2.0], [3.0, 2.0]]]))
+    found = lesson.grad_cam(head(FIRST, SECOND), A, 0, upsample=False)
+    assert_tensor(found, TIMES * torch.tensor([[[0.0, 2.0], [3.0, 2.0]]]))
     assert_tensor(lesson.grad_cam(head(FIRST, [-1.0] * 8), A, 1), torch.zeros(1, 2, 2))
 
 
@@ -83,6 +85,11 @@ def test_grad_cam_is_cam_over_the_number_of_places(lesson, small_images):
 def test_grad_cam_images_do_not_mix_and_maps_are_bilinear(lesson, tiny, small_images):
     assert_separate(lesson.grad_cam, tiny, small_images)
     small = lesson.grad_cam(tiny, small_images, 1, upsample=False)
+    with torch.no_grad():
+        hidden = tiny.conv2(tiny.relu(tiny.conv1(small_images)))
+    hidden.requires_grad_()
+    (slope,) = torch.autograd.grad(tiny.fc(hidden.relu().mean(dim=(2, 3)))[:, 1].sum(), hidden)
+    assert_tensor(small, (slope.mean(dim=(2, 3), keepdim=True) * hidden.detach()).sum(dim=1).relu())
     large = F.interpolate(small[:, None], (7, 9), mode="bilinear", align_corners=False)[:, 0]
     assert_tensor(lesson.grad_cam(tiny, small_images, 1), large)
 
@@ -209,11 +216,17 @@ def drawn(*pixels: int):
     ])
 
 
+def some_pixels(count: int) -> list[int]:
+    """Between 2 and 17, to either side."""
+    sizes = torch.randint(2, 18, (count,), generator=drawing(4))
+    return (sizes * (2 * torch.randint(2, (count,), generator=drawing(5)) - 1)).tolist()
+
+
 @pytest.mark.points(1, exercise="5.6")
 def test_a_displaced_map_is_measured(lesson):
     """Drawn too far to the right is positive; mirrored pictures are displaced to the other side, so half the way."""
     images = torch.randn(1, 3, 30, 120, generator=drawing(0))
-    for pixels in (3, -3, 10, 17):
+    for pixels in (*some_pixels(4), 3, -3):
         assert lesson.flip_shift(drawn(pixels), None, images, torch.tensor([0])).tolist() == [pixels]
 
 
@@ -224,14 +237,16 @@ def test_a_map_in_its_place_has_no_shift(lesson):
     images[..., :5] += 3
     assert lesson.flip_shift(drawn(0, 0), None, images, torch.tensor([0, 1])).tolist() == [0, 0]
     near = torch.randn(1, 3, 30, 120, generator=drawing(2))
-    assert lesson.flip_shift(drawn(10), None, near, torch.tensor([0]), reach=20).tolist() == [10]
+    for pixels in (int(each / 2) for each in some_pixels(3)):
+        assert lesson.flip_shift(drawn(pixels), None, near, torch.tensor([0]), reach=20).tolist() == [pixels]
 
 
 @pytest.mark.points(1, exercise="5.6")
 def test_each_map_is_measured_by_itself(lesson):
     images = torch.randn(3, 3, 30, 120, generator=drawing(3))
     images[1] += 50                                                    # a map may have a high floor
-    assert lesson.flip_shift(drawn(6, -2, 0), None, images, torch.tensor([0, 1, 2])).tolist() == [6, -2, 0]
+    pixels = [*some_pixels(2), 0]
+    assert lesson.flip_shift(drawn(*pixels), None, images, torch.tensor([0, 1, 2])).tolist() == pixels
 
 
 # BEGIN KEPT BACK

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import assert_tensor, drawing, hook_count, seeded, unchanged
+from conftest import assert_tensor, drawing, factor, hook_count, seeded, shuffled, unchanged
 from torch import nn
 
 EXERCISES = {  # title, difficulty, minutes, when
@@ -75,7 +75,7 @@ def test_guided_rule(lesson):
 
 @pytest.mark.points(1, exercise="6.1")
 def test_rules_leave_their_arguments_and_keep_the_signal(lesson):
-    signal, x = torch.linspace(-2, 2, 12).reshape(1, 3, 2, 2), torch.linspace(3, -3, 12).reshape(1, 3, 2, 2).cos()
+    signal, x = torch.randn(2, 1, 3, 2, 2, generator=drawing(2))
     before = signal.clone(), x.clone()
     guided, deconvnet = lesson.guided_rule(signal, x), lesson.deconvnet_rule(signal, x)
     assert torch.equal(signal, before[0])
@@ -88,7 +88,10 @@ def test_rules_leave_their_arguments_and_keep_the_signal(lesson):
 @pytest.mark.points(1, exercise="6.2")
 def test_guided_by_hand(lesson):
     """The signals (1, -2, 3) meet the gates (open, open, closed): 1 is left, times the first row of W."""
-    assert_tensor(lesson.guided_backpropagation(three_units(), IMAGE, 0), torch.ones(1, 1, 1, 2))
+    model, times = three_units(), factor(0)
+    with torch.no_grad():
+        model[3].weight.mul_(times)
+    assert_tensor(lesson.guided_backpropagation(model, IMAGE, 0), times * torch.ones(1, 1, 1, 2))
 
 
 @pytest.mark.points(1, exercise="6.2")
@@ -137,17 +140,31 @@ class Functional(nn.Module):
 @pytest.mark.points(1, exercise="6.3")
 def test_functional_activations_are_refused(lesson, small_images):
     """Others are an activation too; a sigmoid that weights whole channels is none."""
-    for activation, name in ((F.relu, "Relu"), (torch.tanh, "Tanh"), (F.elu, "Elu"), (lambda x: x * (x > 0), "mask")):
+    gate, mask = (lambda x: x * x.mean(dim=(2, 3), keepdim=True).sigmoid()), (lambda x: x * (x > 0))
+    refused = [(F.relu, "Relu"), (torch.tanh, "Tanh"), (F.elu, "Elu"), (mask, "mask")]
+    for activation, name in shuffled([*refused, *[(gate, None)] * 4], 0):
+        if name is None:
+            assert lesson.guided_backpropagation(Functional(activation), small_images, 0).any()
+            continue
         with pytest.raises(ValueError, match=name):
             lesson.guided_backpropagation(Functional(activation), small_images, 0)
-    gate = Functional(lambda x: x * x.mean(dim=(2, 3), keepdim=True).sigmoid())
-    assert lesson.guided_backpropagation(gate, small_images, 0).any()
+
+
+def repeated(activation, times: int):
+    """An activation applied so many times, with a shift before each further one."""
+    def several(x: torch.Tensor) -> torch.Tensor:
+        for _ in range(times):
+            x = activation(x) - 0.1
+        return x
+
+    return several
 
 
 @pytest.mark.points(1, exercise="6.3")
 def test_the_message_counts(lesson, small_images):
-    model = Functional(lambda x: F.relu(F.relu(F.silu(x)) - 0.1))
-    with pytest.raises(ValueError, match=r"Relu \(2 times\)") as error:
+    times = int(torch.randint(2, 40, (1,), generator=drawing(1)))
+    model = Functional(lambda x: repeated(F.relu, times)(F.silu(x)))
+    with pytest.raises(ValueError, match=rf"Relu \({times} times\)") as error:
         lesson.deconvnet(model, small_images, 0)
     assert "Silu (1 times)" in str(error.value)
     assert "None" not in str(error.value)
@@ -165,11 +182,12 @@ def test_networks_without_any_relu_are_refused(lesson, small_images):
     model = nn.Sequential(nn.Conv2d(3, 2, 7), nn.Flatten(), nn.Linear(6, 2)).double().eval()
     with pytest.raises(ValueError, match=r"no nn\.ReLU"):
         lesson.guided_backpropagation(model, small_images, 0)
-    with pytest.raises(ValueError, match=r"Hardtanh \(1 times\)"):
-        lesson.guided_backpropagation(Functional(F.relu6), small_images, 0)
+    times = int(torch.randint(2, 40, (1,), generator=drawing(2)))
+    with pytest.raises(ValueError, match=rf"Hardtanh \({times} times\)"):
+        lesson.guided_backpropagation(Functional(repeated(F.relu6, times)), small_images, 0)
 
 
-@pytest.mark.points(0.5, exercise="6.4")
+@pytest.mark.points(0.5, exercise="6.4", prediction=True)
 def test_on_paper_gradient(lesson):
     """The signals (1, -2, 3) meet gates that are open, open, closed; what passes times the rows of W, added up."""
     x = IMAGE.clone().requires_grad_()
@@ -177,14 +195,14 @@ def test_on_paper_gradient(lesson):
     assert lesson.on_paper()["gradient"] == expected.flatten().tolist()
 
 
-@pytest.mark.points(0.75, exercise="6.4")
+@pytest.mark.points(0.75, exercise="6.4", prediction=True)
 def test_on_paper_deconvnet(lesson):
     """The first and the third signal are positive."""
     rows = three_units()[1].weight.detach()
     assert lesson.on_paper()["deconvnet"] == (1 * rows[0] + 3 * rows[2]).tolist()
 
 
-@pytest.mark.points(0.75, exercise="6.4")
+@pytest.mark.points(0.75, exercise="6.4", prediction=True)
 def test_on_paper_guided(lesson):
     """Only the first signal is positive *and* meets a unit that is on."""
     assert lesson.on_paper()["guided"] == three_units()[1].weight.detach()[0].tolist()

@@ -71,7 +71,10 @@ def test_contrast_does_not_see_the_strength(lesson):
     assert_tensor(lesson.class_contrast(10 * FIRST, SECOND / 7), found)
     assert_tensor(found.sum(dim=(1, 2)), torch.zeros(2), atol=1e-6, rtol=0)
     assert_tensor(lesson.moved(FIRST, SECOND), torch.tensor([0.9, 0.75]))
-    assert_tensor(lesson.class_contrast(3 * FIRST, FIRST), torch.zeros_like(FIRST), atol=1e-6, rtol=0)
+    first, second = torch.rand(2, 3, 4, 5, generator=drawing(1))
+    expected = torch.stack([a / a.sum() - b / b.sum() for a, b in zip(first, second, strict=True)])
+    assert_tensor(lesson.class_contrast(10 * first, second / 7), expected)
+    assert_tensor(lesson.class_contrast(3 * first, first), torch.zeros_like(first), atol=1e-6, rtol=0)
 
 
 @pytest.mark.points(1, exercise="7.2")
@@ -81,6 +84,9 @@ def test_contrast_with_an_empty_map_is_no_nan(lesson):
     assert_tensor(lesson.class_contrast(half, SECOND), expected)
     assert_tensor(lesson.class_contrast(SECOND, half), -expected)
     assert_tensor(lesson.class_contrast(1e-12 * FIRST, SECOND), lesson.class_contrast(FIRST, SECOND))
+    drawn = torch.rand(2, 2, 3, generator=drawing(2))
+    expected = torch.stack([FIRST[0] / 10 - drawn[0] / drawn[0].sum(), -drawn[1] / drawn[1].sum()])
+    assert_tensor(lesson.class_contrast(half, drawn), expected)
 
 
 def factors(model, images, target, **options):

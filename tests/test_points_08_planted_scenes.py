@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import drawing
+from conftest import drawing, shuffled
 
 EXERCISES = {  # title, difficulty, minutes, when
     "8.3": ("Pointing game", 2, 15, "in class"),
@@ -47,32 +47,33 @@ def test_hit_and_miss(lesson):
 
 @pytest.mark.points(1, exercise="8.3")
 def test_tolerance_is_included_and_is_a_distance(lesson):
-    region = block(10, 11, 10, 11)
-    assert [answer(lesson.pointing_game(spot(10, 10 + d), region)) for d in (14, 15, 16)] == [True, True, False]
-    assert answer(lesson.pointing_game(spot(22, 19), region)) is True                      # 12, 9: 15 pixels away
-    assert answer(lesson.pointing_game(spot(23, 19), region)) is False                     # 13, 9: 15.8
-    assert answer(lesson.pointing_game(spot(13, 14), region, tolerance=5)) is True
-    assert answer(lesson.pointing_game(spot(13, 15), region, tolerance=5)) is False
+    cases = [(10, 24, 15, True), (10, 25, 15, True), (10, 26, 15, False), (22, 19, 15, True), (23, 19, 15, False),
+             (13, 14, 5, True), (13, 15, 5, False), (22, 10, 12, True), (23, 10, 12, False)]  # fmt: skip
+    for y, x, tolerance, hit in shuffled(cases, 1):
+        assert answer(lesson.pointing_game(spot(y, x), block(10, 11, 10, 11), tolerance=tolerance)) is hit
+    assert answer(lesson.pointing_game(spot(10, 25), block(10, 11, 10, 11))) is True            # unless told, 15
 
 
 @pytest.mark.points(1, exercise="8.3")
 def test_the_first_maximum_counts(lesson):
-    map = spot(2, 60)
-    map[30, 5] = 2.0
-    assert answer(lesson.pointing_game(map, block(0, 5, 58, 62), tolerance=3)) is True
-    assert answer(lesson.pointing_game(map, block(28, 32, 3, 7), tolerance=3)) is False
-    map = spot(30, 5)
-    map[30, 60] = 2.0
-    assert answer(lesson.pointing_game(map, block(29, 31, 58, 62), tolerance=3)) is False
+    at = {"above": (2, 60), "left": (30, 5), "right": (30, 60)}
+    cases = [(first, second, where) for first, second in (("above", "left"), ("above", "right"), ("left", "right"))
+             for where in (first, second)]  # fmt: skip
+    for first, second, where in shuffled(cases, 2):
+        map, (y, x) = spot(*at[first]), at[where]
+        map[at[second]] = 2.0
+        found = answer(lesson.pointing_game(map, block(y - 2, y + 3, x - 2, x + 3), tolerance=3))
+        assert found is (where == first)
 
 
 @pytest.mark.points(1, exercise="8.3")
 def test_distance_to_the_nearest_of_all_regions(lesson):
-    regions = torch.stack([block(0, 3, 0, 3), block(30, 33, 60, 63)])
-    assert answer(lesson.pointing_game(spot(31, 50), regions)) is True
-    assert answer(lesson.pointing_game(spot(16, 31), regions)) is False            # in the middle between the two
-    long = block(20, 21, 0, 70)
-    assert answer(lesson.pointing_game(spot(22, 68), long, tolerance=2)) is True     # far from its centre
+    regions, long = torch.stack([block(0, 3, 0, 3), block(30, 33, 60, 63)]), block(20, 21, 0, 70)
+    cases = [(31, 50, regions, 15, True), (16, 31, regions, 15, False),      # in the middle between the two
+             (5, 12, regions, 15, True), (5, 40, regions, 15, False),
+             (22, 68, long, 2, True), (22, 35, long, 2, True), (24, 35, long, 2, False)]  # fmt: skip
+    for y, x, region, tolerance, hit in shuffled(cases, 3):                # the long one: far from its centre
+        assert answer(lesson.pointing_game(spot(y, x), region, tolerance=tolerance)) is hit
 
 
 # BEGIN KEPT BACK

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from conftest import PixelFunction, drawing, unchanged
+from conftest import PixelFunction, drawing, shuffled, unchanged
 
 EXERCISES = {  # title, difficulty, minutes, when
     "8.2": ("Sensitivity-n", 2, 20, "assign"),
@@ -12,8 +12,8 @@ EXERCISES = {  # title, difficulty, minutes, when
     "8.21": ("What chance makes", 1, 2, "in class"),
 }
 
-WEIGHTS = torch.linspace(-3, 4, 60).sin().reshape(3, 4, 5)
-PICTURE = torch.linspace(5, -2, 60).cos().reshape(1, 3, 4, 5) + 0.3
+WEIGHTS = 2 * torch.rand(3, 4, 5, generator=drawing(1)) - 1
+PICTURE = WEIGHTS.sign()[None] * (0.1 + torch.rand(1, 3, 4, 5, generator=drawing(2)))  # so that the top class is 1
 
 
 def weighing() -> PixelFunction:
@@ -24,9 +24,9 @@ def weighing() -> PixelFunction:
 @pytest.mark.points(1, exercise="8.2")
 def test_shares_of_a_linear_model_predict_its_drops(lesson):
     shares = WEIGHTS * PICTURE
-    for n in (1, 5, 19):
-        assert lesson.sensitivity_n(weighing(), PICTURE, shares, 1, n=n) == pytest.approx(1, abs=1e-4)
-        assert lesson.sensitivity_n(weighing(), PICTURE, shares, 0, n=n) == pytest.approx(-1, abs=1e-4)
+    for n, target in shuffled([(n, target) for n in (1, 5, 19) for target in (0, 1)], 4):
+        found = lesson.sensitivity_n(weighing(), PICTURE, shares, target, n=n)
+        assert found == pytest.approx(2 * target - 1, abs=1e-4)
 
 
 @pytest.mark.points(1, exercise="8.2")
@@ -49,19 +49,20 @@ def test_sensitivity_n_slowly(lesson):
 def test_sensitivity_n_explains_logits_of_the_top_class(lesson):
     """With a probability in place of the logit the certain network would show no drop at all."""
     model = PixelFunction(lambda x: weighing()(x) + torch.tensor([0.0, 60.0]))
-    found = lesson.sensitivity_n(model, PICTURE, WEIGHTS * PICTURE, n=3)
-    assert found == pytest.approx(1, abs=1e-3)
-    assert isinstance(found, float)
-    assert lesson.sensitivity_n(model, PICTURE, -WEIGHTS * PICTURE, n=3) == pytest.approx(-1, abs=1e-3)
+    for sign in shuffled([1, 1, 1, -1, -1, -1], 5):
+        found = lesson.sensitivity_n(model, PICTURE, sign * WEIGHTS * PICTURE, n=3)
+        assert found == pytest.approx(sign, abs=1e-3)
+        assert isinstance(found, float)
 
 
 @pytest.mark.points(1, exercise="8.2")
 def test_sensitivity_n_without_variation_is_nan(lesson):
-    model = weighing()
-    with unchanged(model, PICTURE):
-        assert math.isnan(lesson.sensitivity_n(model, PICTURE, WEIGHTS * PICTURE, 1, n=20))
-    assert math.isnan(lesson.sensitivity_n(weighing(), PICTURE, torch.zeros(4, 5), 1, n=3))
-    assert not math.isnan(lesson.sensitivity_n(weighing(), PICTURE, WEIGHTS, 1, n=3))
+    model, flat = weighing(), torch.zeros(4, 5)
+    cases = [(WEIGHTS * PICTURE, 20, True), (flat, 3, True), (flat, 7, True), (WEIGHTS, 3, False), (WEIGHTS, 7, False),
+             (WEIGHTS * PICTURE, 9, False)]  # fmt: skip
+    for attribution, n, undefined in shuffled(cases, 6):
+        with unchanged(model, PICTURE):
+            assert math.isnan(lesson.sensitivity_n(model, PICTURE, attribution, 1, n=n)) is undefined
 
 
 # BEGIN KEPT BACK

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import assert_tensor, drawing
+from conftest import assert_tensor, drawing, factor, shuffled
 
 EXERCISES = {  # title, difficulty, minutes, when
     "9.5": ("A control for the bias", 2, 20, "assign"),
@@ -25,7 +25,8 @@ def test_biased_and_clean_training_sets(lesson):
 @pytest.mark.points(1, exercise="9.5")
 def test_mixed_training_set_has_the_tag_on_half_of_each_class(lesson):
     """In any order of the labels."""
-    for labels in (LABELS, LABELS.sort().values, LABELS.sort(descending=True).values, torch.arange(12) % 2):
+    orders = [torch.tensor(shuffled(LABELS.tolist(), number)) for number in (1, 2)]
+    for labels in (LABELS, LABELS.sort().values, LABELS.sort(descending=True).values, *orders):
         tagged = lesson.carries_tag("mixed", labels)
         assert_tensor(tagged, tagged.to(torch.bool).reshape(12))
         assert tagged[labels == 0].sum() == 3, "three of six of class 0"
@@ -35,7 +36,8 @@ def test_mixed_training_set_has_the_tag_on_half_of_each_class(lesson):
 @pytest.mark.points(1, exercise="9.5")
 def test_classes_of_other_sizes(lesson):
     """Odd numbers, one class alone: as near to half as it gets. The labels stay as they are."""
-    for labels in (torch.tensor([0, 0, 0, 1, 1, 1, 1]), torch.tensor([1, 1, 1, 1, 1]), torch.tensor([0, 1])):
+    some = [torch.randint(2, (n,), generator=drawing(n)) for n in (13, 30)]
+    for labels in (torch.tensor([0, 0, 0, 1, 1, 1, 1]), torch.tensor([1, 1, 1, 1, 1]), torch.tensor([0, 1]), *some):
         before = labels.clone()
         tagged = lesson.carries_tag("mixed", labels)
         assert torch.equal(labels, before)
@@ -45,7 +47,7 @@ def test_classes_of_other_sizes(lesson):
         assert tagged.any() or len(labels) == 2
 
 
-X = torch.tensor([0.5, -1.0, 0.0, 2.0, 0.0, 0.0]).reshape(1, 3, 1, 2)
+X = factor(0) * torch.tensor([0.5, -1.0, 0.0, 2.0, 0.0, 0.0]).reshape(1, 3, 1, 2)
 GRADIENT = torch.tensor([3.0, -0.001, 0.0, 5.0, -9.0, 1e-9]).reshape(1, 3, 1, 2)
 STEP = torch.tensor([0.1, 0.2, 0.4])[:, None, None]
 

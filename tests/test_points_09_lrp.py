@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import assert_tensor, drawing, hook_count, over_there, seeded, unchanged
+from conftest import assert_tensor, drawing, factor, hook_count, over_there, seeded, unchanged
 from torch import nn
 
 EXERCISES = {  # title, difficulty, minutes, when
@@ -21,16 +21,17 @@ def linear(weight: list[list[float]], bias: list[float]) -> nn.Module:
     return layer.requires_grad_(False)
 
 
-# Contributions 3, -2, 1 with bias 2; 1, -4, 0 with bias -1; -3, 2, 1 with bias 0
-LAYER = linear([[3.0, -1.0, 1.0], [1.0, -2.0, 0.0], [-3.0, 1.0, 1.0]], [2.0, -1.0, 0.0])
-INPUT = torch.tensor([[1.0, 2.0, 1.0]], dtype=torch.float64)
+# Contributions 3, -2, 1 with bias 2; 1, -4, 0 with bias -1; -3, 2, 1 with bias 0; and all that many times
+TIMES = factor(0)
+LAYER = linear([[3.0, -1.0, 1.0], [1.0, -2.0, 0.0], [-3.0, 1.0, 1.0]], [2 * TIMES, -TIMES, 0.0])
+INPUT = TIMES * torch.tensor([[1.0, 2.0, 1.0]], dtype=torch.float64)
 
 
 @pytest.mark.points(1, exercise="9.1")
 def test_epsilon(lesson):
     """z = 4, -4, 0: root mean square sqrt(32 / 3). Ten times the image, ten times the epsilon."""
     p, epsilon = lesson.epsilon_rule(LAYER, INPUT), (32 / 3) ** 0.5 / 4
-    expected = torch.tensor([[4 + epsilon, -4 - epsilon, epsilon]], dtype=torch.float64)
+    expected = TIMES * torch.tensor([[4 + epsilon, -4 - epsilon, epsilon]], dtype=torch.float64)
     assert_tensor(p, expected, rtol=0, atol=1e-6)
     layer = linear([[3.0, -1.0, 1.0], [1.0, -2.0, 0.0], [-3.0, 1.0, 1.0]], [0.0, 0.0, 0.0])
     batch = torch.cat([INPUT, 10 * INPUT])
@@ -58,7 +59,7 @@ def test_epsilon_of_a_convolution_is_one_number_per_image_and_constant(lesson):
     assert_tensor(slope, torch.autograd.grad(z, a, weights)[0])
 
 
-@pytest.mark.points(1, exercise="9.1")
+@pytest.mark.points(1, exercise="9.1", prediction=True)
 def test_predicted_shares_with_a_bias(lesson):
     """z+ = 3 + 1 + 2 = 6, R = 4: 4 x 3 / 6, nothing, 4 x 1 / 6."""
     found = [float(share) for share in lesson.predicted_with_bias()]
@@ -68,17 +69,18 @@ def test_predicted_shares_with_a_bias(lesson):
 @pytest.mark.points(1, exercise="9.1")
 def test_plus(lesson):
     """The positive contributions, and the bias if positive; also of negative inputs."""
-    assert_tensor(lesson.plus_rule(LAYER, INPUT), torch.tensor([[6.0, 1.0, 3.0]], dtype=torch.float64))
-    assert_tensor(lesson.plus_rule(LAYER, -INPUT), torch.tensor([[4.0, 4.0, 3.0]], dtype=torch.float64))
+    assert_tensor(lesson.plus_rule(LAYER, INPUT), TIMES * torch.tensor([[6.0, 1.0, 3.0]], dtype=torch.float64))
+    assert_tensor(lesson.plus_rule(LAYER, -INPUT), TIMES * torch.tensor([[4.0, 4.0, 3.0]], dtype=torch.float64))
 
 
 @pytest.mark.points(1, exercise="9.1")
 def test_gamma(lesson):
     """z = 4, z+ = 6: 5.5. z = -4, z- = -5: -5.25. z = 0, z+ = 3: 0.75."""
-    assert_tensor(lesson.gamma_rule(LAYER, INPUT), torch.tensor([[5.5, -5.25, 0.75]], dtype=torch.float64))
+    expected = TIMES * torch.tensor([[5.5, -5.25, 0.75]], dtype=torch.float64)
+    assert_tensor(lesson.gamma_rule(LAYER, INPUT), expected)
 
 
-@pytest.mark.points(1, exercise="9.1")
+@pytest.mark.points(1, exercise="9.1", contract=True)
 def test_a_sum_of_zero_is_no_division_by_zero(lesson):
     silent = linear([[0.0, 0.0, 0.0], [-1.0, -1.0, -1.0]], [0.0, 0.0])
     for rule in (lesson.epsilon_rule, lesson.plus_rule, lesson.gamma_rule):
@@ -109,7 +111,7 @@ def test_one_layer_by_hand(lesson):
     with torch.no_grad():
         model[0].weight.copy_(torch.tensor([3.0, -1.0, 1.0]).reshape(1, 3, 1, 1))
     image = INPUT.reshape(1, 3, 1, 1)
-    expected = torch.tensor([1.5, 0.0, 0.5], dtype=torch.float64).reshape(1, 3, 1, 1)
+    expected = TIMES * torch.tensor([1.5, 0.0, 0.5], dtype=torch.float64).reshape(1, 3, 1, 1)
     assert_tensor(lesson.lrp(model, image, 0), expected)
 
 

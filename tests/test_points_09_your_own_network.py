@@ -116,6 +116,8 @@ def inspected(lesson) -> tuple[bool, list[str], list[tuple]]:
 @pytest.mark.points(1, exercise="9.8")
 def test_every_step_is_a_module(lesson):
     """Two ReLUs, each of which runs; and no function hides in a module of the student's own."""
+    found, expected = over_there(lesson, both)
+    assert_tensor(found, expected)
     sequential, own, ran = over_there(lesson, inspected)
     assert sequential, "the network belongs into an nn.Sequential"
     assert not own, f"modules of its own: {own}"
