@@ -24,17 +24,18 @@ td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
 Class = dict[str, dict[str, dict]]  # submission -> exercise -> title, score, max_score, result, tests
 
 
-def page(graded: Class, errors: dict[str, str]) -> str:
+def page(graded: Class, looks: dict[str, dict[str, str]], errors: dict[str, str]) -> str:
     """The page's text.
 
     Args:
         graded: submission -> exercise's number -> {"title", "score", "max_score", "result", "tests"}.
+        looks: submission -> exercise or lesson that somebody should look at -> why.
         errors: submission -> why it was not graded.
     """
     good = {name: each for name, each in graded.items() if each}
     parts = [f"<h1>{len(graded)} submissions</h1>"]
     if good:
-        parts += [distribution(good), hardest(good), looks(good), everyone(good)]
+        parts += [distribution(good), hardest(good), needs_a_look(looks), everyone(good, looks)]
     if errors:
         rows = [[escape(name), escape(reason)] for name, reason in errors.items()]
         parts += ["<h2>Not graded</h2>", html_table(["submission", "why"], rows)]
@@ -90,25 +91,25 @@ def hardest(good: Class) -> str:
     return "<h2>Hardest first</h2>" + html_table(header, rows, (2,))
 
 
-def looks(good: Class) -> str:
-    """Who needs a look, where, and why."""
+def needs_a_look(looks: dict[str, dict[str, str]]) -> str:
+    """Who needs a look, where, and why: a row a submission and reason."""
     rows = []
-    for name, each in good.items():
-        for number, entry in each.items():
-            if entry["result"] == "needs a look":
-                reasons = [test["output"].split("\n")[0] for test in entry["tests"] if test["status"] == "failed"]
-                rows.append([escape(name), number, escape(reasons[0] if reasons else "")])
+    for name, found in looks.items():
+        reasons: dict[str, list[str]] = {}
+        for where, why in found.items():
+            reasons.setdefault(why, []).append(where)
+        rows += [[escape(name), escape(", ".join(where)), escape(why)] for why, where in reasons.items()]
     if not rows:
         return "<h2>Needs a look</h2><p>Nobody.</p>"
-    return "<h2>Needs a look</h2>" + html_table(["submission", "exercise", "why"], rows)
+    return "<h2>Needs a look</h2>" + html_table(["submission", "where", "why"], rows)
 
 
-def everyone(good: Class) -> str:
+def everyone(good: Class, looks: dict[str, dict[str, str]]) -> str:
     """A row a submission."""
     rows, marked = [], []
     for i, (name, each) in enumerate(good.items()):
         full = sum(entry["score"] == entry["max_score"] for entry in each.values())
-        if any(entry["result"] == "needs a look" for entry in each.values()):
+        if looks.get(name):
             marked.append(i)
         rows.append([escape(name), f"{total(each):g}", f"{full} of {len(each)}"])
     return "<h2>Everyone</h2>" + html_table(["submission", "points", "exercises in full"], rows, (1, 2), tuple(marked))

@@ -159,9 +159,15 @@ def exercises(grades: dict) -> dict[str, dict]:
     return found
 
 
-def looks(grades: dict) -> str:
-    """The exercises that a person should look at."""
-    return " ".join(number for number, entry in exercises(grades).items() if entry["result"] == "needs a look")
+def looks(grades: dict) -> dict[str, str]:
+    """Exercise or lesson that a person should look at -> why."""
+    found: dict[str, str] = {}
+    for number, entry in exercises(grades).items():
+        if entry["result"] == "needs a look":
+            found[number] = next(t["output"].split("\n")[0] for t in entry["tests"] if t["status"] == "failed")
+    for where, used in grades.get("extra_data", {}).get("look", {}).items():
+        found[where] = "; ".join([f"uses {', '.join(used)}", *([found[where]] if where in found else [])])
+    return found
 
 
 def table(graded: dict[str, dict]) -> str:
@@ -175,7 +181,7 @@ def table(graded: dict[str, dict]) -> str:
         possible = sum(entry["max_score"] for entry in each.values())
         total = f"{grades['score']:g}" if "score" in grades else ""
         points = [f"{each[number]['score']:g}" if number in each else "" for number in numbers]
-        writer.writerow([name, total, f"{possible:g}", *points, looks(grades), grades.get("error", "")])
+        writer.writerow([name, total, f"{possible:g}", *points, " ".join(looks(grades)), grades.get("error", "")])
     return text.getvalue()
 
 
@@ -195,7 +201,7 @@ def summary(graded: dict[str, dict], hardest: int = 5) -> str:
             tried = sum(entry["result"] != "not attempted" for _, entry in pairs)
             share = 100 * mean(share for share, _ in pairs)
             lines.append(f"  {name:28} {share:3.0f} % of the points, tried by {tried} of {len(pairs)}")
-    look = {name: looks(grades) for name, grades in graded.items() if looks(grades)}
+    look = {name: " ".join(looks(grades)) for name, grades in graded.items() if looks(grades)}
     lines += [f"needs a look: {', '.join(f'{name} ({numbers})' for name, numbers in look.items())}"] if look else []
     lines += [f"not graded: {name}: {grades['error']}" for name, grades in graded.items() if "error" in grades]
     return "\n".join(lines)
@@ -223,6 +229,7 @@ def main(argv: list[str] | None = None) -> int:
         graded = dict(zip(found, results, strict=True))
         write_text(args.to, table(graded))
         write_text(args.to.with_suffix(".html"), page({name: exercises(grades) for name, grades in graded.items()},
+                                                      {name: looks(grades) for name, grades in graded.items()},
                                                       {n: g["error"] for n, g in graded.items() if "error" in g}))
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -109,6 +109,25 @@ def emptied(text: str, name: str) -> str:
     return replaced(text, contents)
 
 
+def untouched(text: str, reference: str, exercise: str) -> bool:
+    """Whether a student's lesson leaves an exercise as it was handed out, and all that is outside the gaps as well."""
+    try:
+        mine, theirs = solution_regions(text, "submission"), solution_regions(reference, "reference")
+    except ValueError:
+        return False
+    handed_out = emptied(reference, "reference").splitlines()
+    given = solution_regions("\n".join(handed_out), "handed out")
+    if [region.exercise for region in mine] != [region.exercise for region in theirs]:
+        return False
+    around = [replaced(each, [(region, []) for region in regions])
+              for each, regions in ((text, mine), (reference, theirs))]  # fmt: skip
+    lines = text.splitlines()
+    return around[0] == around[1] and all(
+        lines[a.first : a.last + 1] == handed_out[b.first : b.last + 1]
+        for a, b in zip(mine, given, strict=True) if a.exercise == exercise
+    )  # fmt: skip
+
+
 def others_solved(text: str, reference: str, exercise: str) -> str:
     """A student's lesson with every *other* exercise as in the reference, so that one exercise is judged alone.
 

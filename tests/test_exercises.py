@@ -6,6 +6,7 @@ import ast
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -27,6 +28,7 @@ from markers import (
     others_solved,
     replaced,
     solution_regions,
+    untouched,
 )
 from questions import questions
 
@@ -184,6 +186,18 @@ def test_others_solved_leaves_one_exercise_as_it_was():
     assert others_solved(text, text, "3.2") == text
 
 
+def test_an_untouched_gap_is_seen_and_nothing_else_is_taken_for_one():
+    text = TEXTS["03_smoothgrad"]
+    empty = emptied(text, "")
+    assert untouched(empty, text, "3.2")
+    assert untouched(text.replace("\n", "\r\n"), text, "3.2") is False
+    solved = answered(empty, {"3.3": solutions(text)["3.3"]})
+    assert [untouched(solved, text, number) for number in ("3.2", "3.3")] == [True, False]
+    assert not untouched(empty + "\ndef running_means(): ...\n", text, "3.2")        # answered in another place
+    assert not untouched(empty.replace("# EXERCISE 3.2: your code here", "# mine"), text, "3.2")
+    assert not untouched(empty.replace('raise NotImplementedError("3.2")', "pass"), text, "3.2")
+
+
 # Grading
 
 
@@ -328,6 +342,75 @@ def test_wrong_use_is_one_sentence(tmp_path):
         grading.switch_on(SimpleNamespace(option=SimpleNamespace(**options), stash=stash))
 
 
+# The instructors' guide
+
+
+BLOCK = re.compile(r"<!-- put into (\S+)(?: (above|below) (.+?))? -->\n```python\n(.*?)```", re.DOTALL)
+NEEDED = ("*.py", "course/*.py", "evaluation/*.py", "advanced/*.py", "tests/*.py", "tests/grader/*.py",
+          "tests/mutants/*.py", "exercises/*.py", "exercises/*.md", "exercises/forges/*", "requirements.txt",
+          "pyproject.toml")  # fmt: skip
+
+
+def followed(guide: str, root: Path) -> list[str]:
+    """Do what the guide's examples say, in a copy of the project; the files that were written by hand."""
+    for pattern in NEEDED:
+        for file in PROJECT_ROOT.glob(pattern):
+            copy = root / file.relative_to(PROJECT_ROOT)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, copy)
+    (root / "data").symlink_to(PROJECT_ROOT / "data")
+    written = []
+    for name, where, line, block in BLOCK.findall(guide):
+        file, written = root / name, [*written, name]
+        text = file.read_text(encoding="utf-8") if file.exists() else ""
+        if not where:
+            text += block
+        else:
+            (place,) = re.finditer(rf"^{re.escape(line)}.*\n", text, re.MULTILINE)
+            at = place.start() if where == "above" else place.end()
+            text = text[:at] + block + text[at:]
+        file.write_text(text, encoding="utf-8")
+    return list(dict.fromkeys(written))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_the_guides_examples_work_as_they_stand(tmp_path):
+    """An exercise takes two files, a lesson or a part two; grader, student tree and mutants take them as they are."""
+    guide = (PROJECT_ROOT / "exercises" / "README.md").read_text(encoding="utf-8")
+    root = tmp_path / "project"
+    assert followed(guide, root) == ["03_smoothgrad.py", "tests/test_points_03.py", "10_occlusion.py",
+                                     "tests/test_points_10.py"]  # fmt: skip
+    for lesson, part in (("10_occlusion.py", "advanced/covering.py"),
+                         ("tests/test_points_10.py", "tests/test_points_09_covering.py")):  # fmt: skip
+        text = (root / lesson).read_text(encoding="utf-8").replace("10.1", "9.99")
+        (root / part).write_text(text, encoding="utf-8")
+    wanted = ("3.10", "9.99", "10.1")
+
+    def done(*command: object) -> subprocess.CompletedProcess:
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        return subprocess.run([sys.executable, *map(str, command)], cwd=root, env=environment, check=False,
+                              capture_output=True, text=True)  # fmt: skip
+
+    assert done("exercises/make.py", "--headings").returncode == 0
+    assert "**10.1 Cover and measure** (difficulty 2, 15 minutes, 3 points)" in (root / "10_occlusion.py").read_text()
+    assert re.search(r"\| in class \| 1\.1, .* 3\.10 \|", (root / "exercises" / "README.md").read_text())
+    assert done("exercises/make.py", "--to", tmp_path / "student").returncode == 0
+    for folder, status, result, points in ((root, 0, "passed", [2, 3, 3]),
+                                           (tmp_path / "student", 1, "not attempted", [0, 0, 0])):  # fmt: skip
+        report = tmp_path / f"{folder.name}.json"
+        run = done("-m", "pytest", "tests", f"--submission={folder}", f"--grades={report}", "-q", "-p",
+                   "no:cacheprovider", *(f"--exercise={number}" for number in wanted))  # fmt: skip
+        assert run.returncode == status, run.stdout
+        tests = json.loads(report.read_text())["tests"]
+        assert {test["extra_data"]["result"] for test in tests} == {result}
+        grades = mutants.by_exercise(tests)
+        assert [grades[number]["score"] for number in wanted] == points
+    run = done("tests/mutants/run.py", *(f"--only={number}" for number in wanted))
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "100 % of the wrong answers fail" in run.stdout
+
+
 # Tests of the tests, and a class
 
 
@@ -382,15 +465,19 @@ def test_table_and_summary_of_a_class():
 
 def test_the_page_of_a_class_is_one_file_and_escapes_what_students_named():
     grades = {"ada": graded(4, "passed"), "<b>bob": graded(0, "wrong"), "cyd": graded(2, "needs a look")}
-    text = classpage.page({name: grade_class.exercises(each) for name, each in grades.items()}, {"eve": "no <lesson>"})
+    grades["bob2"] = graded(4, "passed") | {"extra_data": {"look": {"1.2": ["os.kill", "<open>"]}}}
+    found = {name: grade_class.exercises(each) for name, each in grades.items()}
+    text = classpage.page(found, {name: grade_class.looks(each) for name, each in grades.items()},
+                          {"eve": "no <lesson>"})  # fmt: skip
     assert "<b>bob" not in text
     assert "&lt;b&gt;bob" in text
     assert "no &lt;lesson&gt;" in text
     assert not re.search(r"(?:src|href)=", text)
-    assert "Mean 4.0, median 4.0 of 6 points." in text
-    assert re.search(r"1\.1 First.*50%.*its value \(4\)", text)
+    assert "Mean 4.5, median 5.0 of 6 points." in text
+    assert "<td>bob2</td><td>1.2</td><td>uses os.kill, &lt;open&gt;</td>" in text
+    assert re.search(r"1\.1 First.*62%.*its value \(4\)", text)
     assert text.index("1.1 First") < text.index("1.2 Second")
-    assert re.search(r"Needs a look.*cyd.*1\.1.*got a list, not a map", text, re.DOTALL)
+    assert "<td>cyd</td><td>1.1</td><td>got a list, not a map</td>" in text
 
 
 def test_submissions_of_every_form_are_found(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import json
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -18,9 +19,10 @@ from conftest import assert_tensor
 from grader import report, wire
 from grader.box import bubblewrap
 from grader.submission import answers_in, candidates, decoded, files_of, handed_in, helpers_of
+from grader.unusual import unusual
 from mutants.cheats import DAMAGE, FORGERIES
 from questions import is_question
-from test_exercises import GRADED, HOMES, TEXTS, answered, make, run_grader
+from test_exercises import GRADED, HOMES, TEXTS, answered, make, mutants, run_grader
 
 # What was handed in
 
@@ -46,10 +48,12 @@ def hand_in(folder: Path, **files: str | bytes) -> Path:
 
 
 def test_the_filled_one_of_script_and_notebook_counts(tmp_path):
-    found = handed_in(hand_in(tmp_path, **{f"{LESSON}__py": EMPTY, f"{LESSON}__ipynb": notebook(SOLVED)}), LESSON)
+    folder = hand_in(tmp_path / "a", **{f"{LESSON}__py": EMPTY, f"{LESSON}__ipynb": notebook(SOLVED)})
+    found = handed_in(files_of(folder), LESSON)
     assert found.file == f"{LESSON}.ipynb"
     assert answers_in(found.text) == answers_in(SOLVED)
-    found = handed_in(hand_in(tmp_path / "b", **{f"{LESSON}__py": SOLVED, f"{LESSON}__ipynb": notebook(EMPTY)}), LESSON)
+    folder = hand_in(tmp_path / "b", **{f"{LESSON}__py": SOLVED, f"{LESSON}__ipynb": notebook(EMPTY)})
+    found = handed_in(files_of(folder), LESSON)
     assert found.file == f"{LESSON}.py"
 
 
@@ -58,7 +62,7 @@ def test_of_two_filled_ones_the_newer_counts_and_is_named(tmp_path):
     for newer, older in ((".py", ".ipynb"), (".ipynb", ".py")):
         os.utime(tmp_path / f"{LESSON}{older}", (1000, 1000))
         os.utime(tmp_path / f"{LESSON}{newer}", (2000, 2000))
-        found = handed_in(tmp_path, LESSON)
+        found = handed_in(files_of(tmp_path), LESSON)
         assert found.file == f"{LESSON}{newer}"
         assert "differ; the newer one" in found.notes[0]
 
@@ -81,7 +85,7 @@ def test_every_encoding_is_read(data):
 
 @pytest.mark.parametrize("data", [b"x = '\xe9'\n", b"# coding: no-such\nx = 1", b"\xff\xfe\x00"])
 def test_what_is_no_text_is_told(data):
-    with pytest.raises((ValueError, UnicodeDecodeError)):
+    with pytest.raises(ValueError, match="the file is no text in the encoding it names"):
         decoded(data)
 
 
@@ -93,7 +97,7 @@ def test_renamed_and_nested_files_are_found_and_named(name, tmp_path):
     file = tmp_path / name
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(notebook(SOLVED) if name.endswith("ipynb") else SOLVED)
-    found = handed_in(tmp_path, LESSON)
+    found = handed_in(files_of(tmp_path), LESSON)
     assert found.notes == (f"found as {name}",)
     assert candidates("06_guided_backpropagation", [name]) == []
 
@@ -103,13 +107,120 @@ def test_links_are_no_submission(tmp_path):
     (tmp_path / "evaluation").symlink_to(make.ROOT / "evaluation")
     assert files_of(tmp_path) == {}
     with pytest.raises(ValueError, match=r"05_gradcam\.py is missing"):
-        handed_in(tmp_path, LESSON)
+        handed_in(files_of(tmp_path), LESSON)
 
 
 def test_helper_modules_come_along(tmp_path):
     helpers = {"mine__py": "y = 5", "sub___more__py": "z = 6", "utils__py": "no = 1"}
     hand_in(tmp_path, **{f"{LESSON}__py": SOLVED}, **helpers)
-    assert helpers_of(tmp_path, list(TEXTS)) == {"mine": "y = 5", "more": "z = 6"}
+    assert helpers_of(files_of(tmp_path), list(TEXTS)) == {"mine": "y = 5", "more": "z = 6"}
+
+
+# Accidents: each befalls a lesson that is solved, and costs none of its points
+
+
+def with_more(text: str, *statements: str) -> str:
+    """A lesson with these statements after its imports."""
+    head, begin, rest = text.partition("\ndef ")
+    return "\n".join([head, *statements, begin + rest])
+
+
+def saved(text: str, lesson: str) -> bytes:
+    """A notebook as nbgrader hands it out, with test cells, solved."""
+    return make.notebook(make.for_nbgrader(text, lesson), lesson, tests=True).encode()
+
+
+def timed(book: str) -> bytes:
+    """A notebook with %%time above each cell that holds a solution."""
+    cells = json.loads(book)
+    for cell in cells["cells"]:
+        if cell["cell_type"] == "code" and "BEGIN SOLUTION" in "".join(cell["source"]):
+            cell["source"] = ["%%time\n", *cell["source"]]
+    return json.dumps(cells).encode()
+
+
+DISTANCES = [
+    "import numpy as np, scipy.ndimage",
+    "y, x = np.unravel_index(map.argmax().item(), map.shape)",
+    "return (scipy.ndimage.distance_transform_edt(~mask.numpy()) <= tolerance)[y, x]",
+]
+ZIPPED = [
+    "classes = (target, other)",
+    "lines = [guided_backpropagation(model, images, c) for c in classes]",
+    "places = [grad_cam(model, images, c, layer=layer)[:, None] for c in classes]",
+    "return [a * b for a, b in zip(lines[::-1], places, strict=True)]",
+]
+LOCKED = ["import threading", "with threading.RLock():", "    p, q = (m / m.sum((1, 2), keepdim=True).clamp(min=1e-30) "
+          "for m in (first, second))", "    return p - q"]  # fmt: skip
+
+ACCIDENTS = {  # lesson -> what happened, the files that were handed in
+    "01_vanilla_gradient_saliency": ("byte order mark, CRLF", lambda name, text: {
+        f"{name}.py": codecs.BOM_UTF8 + text.replace("\n", "\r\n").encode()}),
+    "02_gradient_input_saliency": ("a coding cookie", lambda name, text: {
+        f"{name}.py": ("# -*- coding: latin-1 -*-\n# f\xfcr\n" + text).encode("latin-1", "replace")}),
+    "03_smoothgrad": ("UTF-16", lambda name, text: {f"{name}.py": text.encode("utf-16")}),
+    "04_integrated_gradients": ("statements at the top that fail", lambda name, text: {
+        f"{name}.py": with_more(text, "1 / 0", "from google.colab import drive", "drive.mount('/content')",
+                                "plt.savefig('outputs/mine.png')", "torch.randn(2, 3) @ torch.randn(2, 3)").encode()}),
+    "05_gradcam": ("solved notebook beside the untouched script", lambda name, text: {
+        f"{name}.py": make.emptied(text, name).encode(), f"{name}.ipynb": make.notebook(text, name, False).encode()}),
+    "06_guided_backpropagation": ("a browser's name", lambda name, text: {f"{name} (1).py": text.encode()}),
+    "07_guided_gradcam": ("zip, a lock, a sleep of 12 s, a drawn figure", lambda name, text: {
+        f"{name}.py": with_more(answered(text, {"7.2": LOCKED, "7.3": ZIPPED}), "import time; time.sleep(12)",
+                                "import matplotlib.pyplot as plt; plt.plot([1, 2]); plt.show()").encode()}),
+    "08_comparative_analysis": ("folders in folders", lambda name, text: {f"work/student/{name}.py": text.encode()}),
+    "09_advanced_techniques": ("a notebook of a forge", lambda name, text: {f"{name}.ipynb": saved(text, name)}),
+    "evaluation.planted_scenes": ("a distance transform: NumPy's own True", lambda name, text: {
+        "evaluation/planted_scenes.py": answered(text, {"8.3": DISTANCES}).encode()}),
+    "evaluation.sensitivity": ("a notebook in the room's folder", lambda name, text: {
+        "evaluation/sensitivity.ipynb": saved(text, name)}),
+    "evaluation.is_it_chance": ("a helper module of the student's own", lambda name, text: {
+        "evaluation/is_it_chance.py": with_more(text, "from my_numbers import NEEDED").encode(),
+        "my_numbers.py": b"NEEDED = 10\n"}),
+    "advanced.lrp": ("lines of a shell, and a cell that is timed", lambda name, text: {
+        f"{name}.ipynb": timed(make.notebook(f"# %%\n# !pip install captum\n# %cd /content\n\n{text}", name, False))}),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_accidents_cost_nothing(tmp_path):
+    folder = tmp_path / "ada"
+    for name, text in TEXTS.items():
+        _, files = ACCIDENTS.get(name, ("", lambda name, text: {f"{name.replace('.', '/')}.py": text.encode()}))
+        for path, data in files(name, text).items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_bytes(data)
+    status, grades, printed = run_grader(folder, tmp_path / "grades.json")
+    lost = {number: (ACCIDENTS.get(HOMES[number], ("",))[0], grade) for number, grade in grades.items()
+            if grade["score"] != GRADED[number]}  # fmt: skip
+    assert lost == {}, printed
+    assert set(grades) == set(GRADED)
+    assert status == 0
+    for name in ("06_guided_backpropagation (1).py", "work/student/08_comparative_analysis.py"):
+        assert f"found as {name}" in printed
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_what_cannot_be_judged_is_for_a_person_to_look_at(tmp_path):
+    """A file that is no Python, one that is no text, a missing one, a statement that others need: with the reason."""
+    broken = {
+        "01_vanilla_gradient_saliency": TEXTS["01_vanilla_gradient_saliency"] + "\nreturn (\n",
+        "02_gradient_input_saliency": b"\xff\xfe\x00",
+        "04_integrated_gradients": with_more(TEXTS["04_integrated_gradients"], "import a_module_of_mine", "del np"),
+    }
+    for name, content in broken.items():
+        hand_in(tmp_path / "ada", **{f"{name}__py": content})
+    exercises = [f"--exercise={number}" for number in ("1.1", "2.1", "3.1", "4.1")]
+    status, grades, printed = run_grader(tmp_path / "ada", tmp_path / "grades.json", *exercises)
+    assert status == 1
+    assert {grade["result"] for grade in grades.values()} == {"needs a look"}, printed
+    reasons = {"1.1": r"line \d+ of the lesson did not run \(SyntaxError",
+               "2.1": r"02_gradient_input_saliency\.py: the file is no text", "3.1": r"03_smoothgrad\.py is missing",
+               "4.1": r"line \d+ of the lesson did not run \(ModuleNotFoundError"}  # fmt: skip
+    for number, reason in reasons.items():
+        assert re.match(reason, grades[number]["output"]), grades[number]
 
 
 # Plain data
@@ -195,6 +306,33 @@ def test_a_reason_is_a_sentence_without_the_right_value(text, said):
 # Cheats and damage: tests/mutants/cheats.py
 
 
+PLAIN = {  # wrong, endless or too large, but with nothing that an answer could not have
+    "own assertion", "endless generator", "memory", "a huge answer", "a deep answer", "no end", "no end that catches",
+    "threads without end", "recursion", "an error of ten megabytes", "a flood of words",
+}  # fmt: skip
+
+
+def test_cheats_are_flagged():
+    """In an answer, at the top of a lesson, and in a helper module."""
+    for name, code in (FORGERIES | DAMAGE).items():
+        flagged = unusual(answered(SOLVED, {"5.1": code.split("\n")}), SOLVED, {})
+        assert set(flagged) == (set() if name in PLAIN else {"5.1"}), (name, flagged)
+    top = with_more(SOLVED, "import os", "os.kill(1, 9)")
+    assert unusual(top, SOLVED, {}) == {"": ["import os", "os.kill"]}
+    assert unusual(SOLVED, SOLVED, {"mine": "from conftest import assert_tensor"}) == {"": ["import conftest"]}
+
+
+def test_right_answers_are_not_flagged():
+    """The reference's, and all other right ones that are known; a module of the student's own is no stranger."""
+    for text in TEXTS.values():
+        assert unusual(text, text, {}) == {}
+    for mutant in mutants.load_mutants([]):
+        if mutant.right:
+            text = TEXTS[HOMES[mutant.exercise]]
+            assert unusual(mutants.mutated(text, mutant), text, {}) == {}, mutant.name
+    assert unusual(with_more(SOLVED, "import my_numbers"), SOLVED, {"my_numbers": "N = 1"}) == {}
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_pasted_answers_fail():
@@ -260,6 +398,7 @@ def test_cheats_earn_nothing_and_harm_nobody(kind, tmp_path):
         for number, grade in grades.items():
             if number in chosen:
                 assert grade["score"] == 0, (chosen[number][0], grade)
+                assert grade["result"] == "needs a look" or chosen[number][0] in PLAIN, (chosen[number][0], grade)
             else:
                 assert grade["score"] == GRADED[number], (number, grade)
         assert str(make.ROOT) not in json.dumps(grades)

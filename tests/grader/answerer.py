@@ -152,7 +152,7 @@ def load(name: str, source: str, helpers: dict[str, str]) -> list[list]:
     for node in code.body:
         body = ast.Module([*(future if node not in future else []), node], type_ignores=[])
         try:
-            signal.alarm(STATEMENT)
+            signal.alarm(int(STATEMENT * wire.crowd()))
             exec(compile(body, module.__file__, "exec", dont_inherit=True), vars(module))
         except BaseException as error:
             failed.append([node.lineno, names(error), sentence(error)])
@@ -285,6 +285,8 @@ def tidy() -> None:
 
 def forks(receive: int, send: int, level: int) -> None:
     """Say "ready"; for each "begin" fork and hand over; tidy up after it. "back" ends this level."""
+    gc.collect()
+    gc.freeze()                                                        # or a fork that collects copies all of it
     while True:
         wire.write_all(send, b"ready %d" % level)
         word = wire.read_message(receive)

@@ -23,13 +23,14 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from markers import announced, lesson_files, lesson_name, lesson_path, others_solved
+from markers import announced, lesson_files, lesson_name, lesson_path, others_solved, untouched
 from questions import is_question
 
 from course.files import write_text
 from grader import judge, report, submission
 from grader.box import bubblewrap, copy_course
 from grader.report import Grade, Outcome
+from grader.unusual import unusual
 from utils import PROJECT_ROOT, import_lesson
 
 RESULTS = pytest.StashKey[dict]()
@@ -38,6 +39,7 @@ LESSON = pytest.StashKey[object]()
 TEXT = pytest.StashKey[str]()
 SEED = pytest.StashKey[int]()
 NOTES = pytest.StashKey[list]()
+LOOK = pytest.StashKey[dict]()  # exercise or lesson -> what a person should look at
 WARM: dict[str, judge.Box] = {}  # isolation -> the process that goes on to the next submission
 
 
@@ -80,7 +82,7 @@ def switch_on(config: pytest.Config) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     options.tbstyle = "no" if options.tbstyle == "auto" else options.tbstyle
     options.reportchars = "" if options.reportchars == "fE" else options.reportchars
-    config.stash[RESULTS], config.stash[NOTES] = {}, []
+    config.stash[RESULTS], config.stash[NOTES], config.stash[LOOK] = {}, [], {}
     if options.draw is None:
         config.stash[SEED] = secrets.randbits(31)
     config.pluginmanager.register(sys.modules[__name__], "grading")
@@ -114,9 +116,11 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
         return True
     if session.testsfailed:
         raise session.Interrupted("the tests themselves could not be loaded")
+    files = submission.files_of(Path(session.config.option.submission))
+    helpers = submission.helpers_of(files, [lesson_name(file, PROJECT_ROOT) for file in lesson_files(PROJECT_ROOT)])
     with open_box(session.config):
         for lesson, items in groupby(session.items, lesson_of):
-            grade_lesson(session.config, lesson, list(items))
+            grade_lesson(session.config, lesson, list(items), files, helpers)
     return True
 
 
@@ -127,6 +131,8 @@ def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
         terminalreporter.section(f"grades of {config.option.submission}")
         for line in report.table(grades, config.stash[NOTES]):
             terminalreporter.write_line(line)
+        for where, used in config.stash[LOOK].items():
+            terminalreporter.write_line(f"needs a look: {where} uses {', '.join(used)}"[:200])
         terminalreporter.write_line(f"inputs drawn from --draw={config.stash[SEED]}")
         if config.option.isolation == "none":
             terminalreporter.write_line("not isolated: the student's code ran as this user (bubblewrap is not in use)")
@@ -137,7 +143,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """The JSON file."""
     if session.config.option.grades:
         grades = report.gradescope(all_grades(session.config), session.config.stash[NOTES])
-        grades["extra_data"] = {"draw": session.config.stash[SEED]}
+        grades["extra_data"] = {"draw": session.config.stash[SEED], "look": session.config.stash[LOOK]}
         write_text(Path(session.config.option.grades), json.dumps(grades, indent=1))
 
 
@@ -200,7 +206,8 @@ def all_grades(config: pytest.Config) -> list[Grade]:
         graded.setdefault(exercise_of(item), []).append((item, outcome))
     texts = [file.read_text(encoding="utf-8") for file in lesson_files(PROJECT_ROOT)]
     known = {exercise.number: exercise for text in texts for exercise in announced(text)}
-    return [report.grade(known[number], graded[number]) for number in sorted(graded, key=exercise_key)]
+    look = config.stash.get(LOOK, {})
+    return [report.grade(known[n], graded[n], n in look) for n in sorted(graded, key=exercise_key)]
 
 
 # Running
@@ -235,19 +242,22 @@ def close_box(box: judge.Box) -> None:
     shutil.rmtree(box.root, ignore_errors=True)
 
 
-def grade_lesson(config: pytest.Config, lesson: str, items: list[pytest.Item]) -> None:
-    """Run a lesson's tests and report them."""
-    folder = Path(config.option.submission)
+def grade_lesson(
+    config: pytest.Config, lesson: str, items: list[pytest.Item], files: dict[str, Path], helpers: dict[str, str]
+) -> None:
+    """Run a lesson's tests and report them; `files` and `helpers` are what was handed in."""
     try:
-        found = submission.handed_in(folder, lesson)
+        found = submission.handed_in(files, lesson)
     except (ValueError, OSError) as reason:
         for item in items:
-            tell(config, item, broken(item, str(reason)))
+            tell(config, item, broken(item, Outcome("error", str(reason), look=True)))
         return
     config.stash[NOTES] += [f"{lesson}: {note}" for note in found.notes]
-    names = [lesson_name(file, PROJECT_ROOT) for file in lesson_files(PROJECT_ROOT)]
-    helpers = submission.helpers_of(folder, names)
     reference = (PROJECT_ROOT / f"{lesson_path(lesson)}.py").read_text(encoding="utf-8")
+    asked = {exercise_of(item) for item in items}
+    for where, used in unusual(found.text, reference, helpers).items():
+        if where in asked or not where:
+            config.stash[LOOK][where or lesson] = used
     for exercise, group in groupby(items, exercise_of):
         group = list(group)
         if is_question(reference, exercise):
@@ -255,6 +265,10 @@ def grade_lesson(config: pytest.Config, lesson: str, items: list[pytest.Item]) -
             for item in group:
                 reports = run_protocol(item)
                 tell(config, item, (judged(exercise, reports, []), reports))
+            continue
+        if untouched(found.text, reference, exercise):                 # nothing to run
+            for item in group:
+                tell(config, item, broken(item, Outcome("gap", f"exercise {exercise} is not attempted")))
             continue
         alone = others_solved(found.text, reference, exercise)
         results = run_tests(config, lesson, alone, helpers, group)
@@ -274,7 +288,8 @@ def run_tests(
     box, results, lost, failed = config.stash[BOX], {}, 0, None
     for item in items:
         if lost == 2:                                                  # patience enough
-            results[item.nodeid] = broken(item, "the process was lost twice before this test")
+            reason = "the process was lost twice before this test"
+            results[item.nodeid] = broken(item, Outcome("error", reason, look=True))
             continue
         try:
             if failed is None or box.process is None:
@@ -283,8 +298,7 @@ def run_tests(
             reports = run_protocol(item)
             outcome = judged(exercise_of(item), reports, failed)
         except judge.Lost as reason:
-            reports, outcome = broken(item, f"while the lesson was loaded: {reason}")[1], None
-            results[item.nodeid] = Outcome("error", f"while the lesson was loaded: {reason}"), reports
+            results[item.nodeid] = broken(item, Outcome("error", f"while the lesson was loaded: {reason}"))
             lost, failed = lost + 1, None
             continue
         finally:
@@ -326,12 +340,12 @@ def judged(exercise: str, reports: list[pytest.TestReport], failed: list) -> Out
     return Outcome("wrong", text if kind == "AssertionError" else f"{kind}: {text}".rstrip(": "))
 
 
-def broken(item: pytest.Item, reason: str) -> tuple[Outcome, list[pytest.TestReport]]:
-    """Outcome and reports of a test that could not run."""
+def broken(item: pytest.Item, outcome: Outcome) -> tuple[Outcome, list[pytest.TestReport]]:
+    """Outcome and reports of a test that could not run, or need not."""
     common = {"nodeid": item.nodeid, "location": item.location, "keywords": {}}
-    call = pytest.TestReport(**common, outcome="failed", longrepr=reason, when="call")
+    call = pytest.TestReport(**common, outcome="failed", longrepr=outcome.reason, when="call")
     end = pytest.TestReport(**common, outcome="passed", longrepr=None, when="teardown")
-    return Outcome("error", reason, look=True), [call, end]
+    return outcome, [call, end]
 
 
 def tell(config: pytest.Config, item: pytest.Item, result: tuple[Outcome, list[pytest.TestReport]]) -> None:

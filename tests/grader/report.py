@@ -115,8 +115,11 @@ def hint_of(item: pytest.Item) -> str:
     return mark.kwargs.get("hint") or clean(" ".join((inspect.getdoc(item.function) or "").split()))
 
 
-def grade(exercise: Exercise, results: list[tuple[pytest.Item, Outcome]]) -> Grade:
-    """Points of an exercise. Contract tests count only where its value is right: "nothing" leaves no trace, too."""
+def grade(exercise: Exercise, results: list[tuple[pytest.Item, Outcome]], unusual: bool = False) -> Grade:
+    """Points of an exercise. Contract tests count only where its value is right: "nothing" leaves no trace, too.
+
+    An answer that fails and uses what no answer needs is one to look at.
+    """
     marks = [(item, item.get_closest_marker("points"), outcome) for item, outcome in results]
     value = all(outcome.kind == "passed" for _, mark, outcome in marks if not mark.kwargs.get("contract"))
     tests = []
@@ -132,7 +135,7 @@ def grade(exercise: Exercise, results: list[tuple[pytest.Item, Outcome]]) -> Gra
     kinds = {test.outcome.kind for test in tests}
     if kinds == {"passed"}:
         return Grade(exercise, tests, "passed")
-    if any(test.outcome.look for test in tests):
+    if unusual or any(test.outcome.look for test in tests):
         return Grade(exercise, tests, "needs a look")
     if kinds == {"gap"}:
         return Grade(exercise, tests, "not attempted")

@@ -59,12 +59,10 @@ def decoded(data: bytes) -> str:
     Raises:
         ValueError: bytes that are no text.
     """
-    for mark, encoding in ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16")):
-        if data.startswith(mark):
-            return plain(data.decode(encoding))
+    marks = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+    marked = next((encoding for mark, encoding in marks.items() if data.startswith(mark)), None)
     try:
-        encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
-        return plain(data.decode(encoding))
+        return plain(data.decode(marked or tokenize.detect_encoding(io.BytesIO(data).readline)[0]))
     except (SyntaxError, UnicodeDecodeError, LookupError) as error:
         raise ValueError(f"the file is no text in the encoding it names ({type(error).__name__})") from error
 
@@ -94,13 +92,16 @@ def answers_in(text: str) -> str:
     return "\n".join(line for line in kept if not stub.match(line))
 
 
-def handed_in(folder: Path, lesson: str) -> Found:
+def handed_in(files: dict[str, Path], lesson: str) -> Found:
     """A student's lesson: of script and notebook the one that is filled in; of two filled ones the newer.
+
+    Args:
+        files: what was handed in, from files_of().
+        lesson: its name, such as "05_gradcam".
 
     Raises:
         ValueError: it is missing or cannot be read; the sentence says so.
     """
-    files = files_of(folder)
     names = candidates(lesson, list(files))
     if not names:
         raise ValueError(f"{lesson_path(lesson)}.py is missing")
@@ -124,9 +125,9 @@ def handed_in(folder: Path, lesson: str) -> Found:
     return Found(texts[chosen], chosen, tuple(notes))
 
 
-def helpers_of(folder: Path, lessons: list[str]) -> dict[str, str]:
+def helpers_of(files: dict[str, Path], lessons: list[str]) -> dict[str, str]:
     """Modules of the student's own, by name: scripts at the top of the folder, or beside the lessons, that are none."""
-    files, found = files_of(folder), {}
+    found: dict[str, str] = {}
     taken = {name for lesson in lessons for name in candidates(lesson, list(files))}
     for name, path in files.items():
         module = PurePosixPath(name).stem
