@@ -116,8 +116,9 @@ def grade(kept: Path, options: list[str], named: tuple[str, Path]) -> dict:
             return grades
     fresh, said = kept / f".{name}.{os.getpid()}.json", io.StringIO()
     fresh.unlink(missing_ok=True)
+    spared = [f"-pno:{plugin}" for plugin in ("cacheprovider", "logging", "unraisableexception")]
     command = [str(ROOT / "tests"), f"--rootdir={ROOT}", f"--submission={folder.resolve()}",
-               f"--grades={fresh.resolve()}", "-q", "-p", "no:cacheprovider", *options]  # fmt: skip
+               f"--grades={fresh.resolve()}", "-q", *spared, *options]  # fmt: skip
     os.environ["GRADING_KEEPS_ITS_BOX"] = "1"
     try:
         with redirect_stdout(said), redirect_stderr(said):
@@ -215,7 +216,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("-j", type=int, default=1, metavar="N", help="submissions at a time (default: %(default)s)")
     parser.add_argument("--time-limit", type=float, default=10, help="seconds for a call (default: %(default)s)")
     parser.add_argument("--draw", type=int, metavar="SEED", help="of the tests' inputs, one for all (default: random)")
-    parser.add_argument("--isolation", choices=("auto", "bubblewrap", "none"), default="auto")
+    parser.add_argument("--isolation", choices=("auto", "bubblewrap", "docker", "podman", "none"), default="auto")
     args = parser.parse_args(argv)
     draw = secrets.randbits(31) if args.draw is None else args.draw
     options = [f"--time-limit={args.time_limit}", f"--isolation={args.isolation}", f"--draw={draw}"]

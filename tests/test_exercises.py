@@ -11,6 +11,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 import zipfile
+from itertools import cycle
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import patch
@@ -70,6 +71,16 @@ def solutions(text: str, name: str = "") -> dict[str, list[str]]:
     return found
 
 
+def secret_lines() -> set[str]:
+    """Lines of solutions that stand nowhere else in the lessons."""
+    outside = (PROJECT_ROOT / "utils.py").read_text(encoding="utf-8")
+    outside += "\n".join(replaced(text, [(region, []) for region in solution_regions(text, name)])
+                         for name, text in TEXTS.items())  # fmt: skip
+    secret = {line.partition("  #")[0].strip() for text in TEXTS.values() for part in solutions(text).values()
+              for line in part}  # fmt: skip
+    return {line for line in secret - IDIOMS if len(line) > 20 and line not in outside}
+
+
 @pytest.fixture(scope="module")
 def student(tmp_path_factory) -> Path:
     """The student tree."""
@@ -119,12 +130,7 @@ def test_make_does_not_touch_what_is_there(tmp_path, capfd):
 
 
 def test_student_tree_is_complete_and_without_solutions(student):
-    outside = (PROJECT_ROOT / "utils.py").read_text(encoding="utf-8")
-    outside += "\n".join(replaced(text, [(region, []) for region in solution_regions(text, name)])
-                         for name, text in TEXTS.items())  # fmt: skip
-    secret = {line.partition("  #")[0].strip() for text in TEXTS.values() for part in solutions(text).values()
-              for line in part}  # fmt: skip
-    secret = {line for line in secret - IDIOMS if len(line) > 20 and line not in outside}
+    secret = secret_lines()
     assert len(secret) > 60
     texts = [file for file in student.rglob("*") if file.suffix in {".py", ".md", ".ipynb", ".toml", ".txt", ".json"}]
     for file in texts:
@@ -226,6 +232,47 @@ def test_an_untouched_tree_earns_nothing(student, tmp_path):
     assert {grade["result"] for grade in grades.values()} == {"not attempted"}
     assert grades["5.1"]["output"] == "exercise 5.1 is not attempted"
     assert re.search(r"^5\.1 Grad-CAM +0 +4  not attempted  exercise 5\.1", printed, flags=re.MULTILINE)
+
+
+def half_solved(folder: Path) -> dict[str, str]:
+    """Write lessons of which every third exercise is solved, every third a gap, every third wrong: number -> which."""
+    kinds = dict(zip(HOMES, cycle(("solved", "gap", "wrong")), strict=False))
+    wrong = {mutant.exercise: mutant for mutant in mutants.load_mutants([]) if not mutant.right
+             and mutant.name not in (mutants.NOTHING, "answer None")}  # fmt: skip
+    for name, text in TEXTS.items():
+        handed_out = emptied(text, name)
+        gaps = {region.exercise: [] for region in solution_regions(text, name) if kinds[region.exercise] == "gap"}
+        for region in solution_regions(text, name):
+            if kinds[region.exercise] == "wrong" and region.exercise in wrong:
+                text = mutants.mutated(text, wrong.pop(region.exercise))
+        given = {}
+        for region in solution_regions(handed_out, name):
+            given.setdefault(region.exercise, []).append(handed_out.splitlines()[region.first : region.last + 1])
+        contents = [(region, given[region.exercise].pop(0)) for region in solution_regions(text, name)
+                    if region.exercise in gaps]  # fmt: skip
+        file = folder / f"{lesson_path(name)}.py"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(replaced(text, contents), encoding="utf-8")
+    return kinds
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_half_solved_tree_earns_what_it_solves_and_learns_no_solution(tmp_path):
+    """Neither a line of the reference, nor a path of the grader's machine, nor a colour code is in the report."""
+    kinds = half_solved(tmp_path / "half")
+    status, grades, printed = run_grader(tmp_path / "half", tmp_path / "grades.json")
+    assert status == 1, printed
+    for number, kind in kinds.items():
+        score = grades[number]["score"]
+        assert score == GRADED[number] if kind == "solved" else score < GRADED[number], (number, kind, grades[number])
+        assert (grades[number]["result"] == "not attempted") == (kind == "gap"), (number, grades[number])
+    report = (tmp_path / "grades.json").read_text(encoding="utf-8")
+    said = "\n".join(test["output"] for test in json.loads(report)["tests"])
+    assert not [line for line in secret_lines() if line in said]
+    for folder in (PROJECT_ROOT, tmp_path, Path(sys.prefix), "/course/"):
+        assert str(folder) not in report
+    assert not re.search(r"\\u001b|\\x1b|\x1b|Traceback|Tensor-likes", report)
 
 
 MAIN_ARGUMENTS = ("images", "image", "A", "x", "R", "first", "map", "curve")

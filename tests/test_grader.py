@@ -17,7 +17,7 @@ import pytest
 import torch
 from conftest import assert_tensor
 from grader import report, wire
-from grader.box import bubblewrap
+from grader.box import CONTAINERS, bubblewrap, command, missing
 from grader.submission import answers_in, candidates, decoded, files_of, handed_in, helpers_of
 from grader.unusual import unusual
 from mutants.cheats import DAMAGE, FORGERIES
@@ -301,6 +301,59 @@ def test_an_error_is_told_with_its_size_and_place(actual, said):
 )  # fmt: skip
 def test_a_reason_is_a_sentence_without_the_right_value(text, said):
     assert report.plainly(text).startswith(said)
+
+
+# Containers
+
+
+FAKE = """#!/bin/bash
+# Says what it was asked, and runs the answering process without any container
+echo "$@" >> {log}
+[ "$1" = kill ] && exit
+for word; do case $word in --volume=*:/course:ro) root=${{word#--volume=}}; root=${{root%:/course:ro}};; esac; done
+exec {python} "$root/answerer.py" "$root"
+"""
+
+
+def test_a_container_has_no_network_no_rights_and_nothing_to_write(tmp_path):
+    for engine in CONTAINERS:
+        line = command(tmp_path, engine, "a-name")
+        assert line[:2] == [engine, "run"]
+        assert {"--rm", "--network=none", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges",
+                "--name=a-name", f"--volume={tmp_path}:/course:ro"} <= set(line)  # fmt: skip
+        assert all(word.endswith(":ro") for word in line if word.startswith("--volume="))
+        assert not any(str(make.ROOT) in word for word in line if not word.startswith(f"--volume={make.ROOT}/data"))
+        assert line[-4:] == ["saliency-course", "python", "/course/answerer.py", "/course"]
+
+
+def test_an_isolation_that_cannot_be_had_is_told(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert missing("docker") == "--isolation=docker needs the program docker, which is not installed"
+    assert missing("none") is None
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_grading_asks_the_container_and_ends_it(tmp_path, monkeypatch):
+    """With a program named docker that is none: what it is told, and that the answers come from it."""
+    log, programs = tmp_path / "log", tmp_path / "bin"
+    programs.mkdir()
+    (programs / "docker").write_text(FAKE.format(log=log, python=sys.executable))
+    (programs / "docker").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    monkeypatch.setenv("SALIENCY_IMAGE", "mine:3")
+    folder = hand_in(tmp_path / "ada", **{f"{LESSON}__py": SOLVED})
+    status, grades, printed = run_grader(folder, tmp_path / "grades.json", "--exercise=5.2", "--isolation=docker")
+    assert status == 0, printed
+    assert grades["5.2"]["result"] == "passed"
+    asked = log.read_text().splitlines()
+    assert " mine:3 python /course/answerer.py /course" in asked[0]
+    name = re.search(r"--name=(\S+)", asked[0])[1]
+    assert asked[1:] == [f"kill {name}"]
+    (programs / "docker").write_text("#!/bin/sh\nexit 125\n")           # no such image, for instance
+    status, grades, printed = run_grader(folder, tmp_path / "none.json", "--exercise=5.2", "--isolation=docker")
+    assert (status, grades) == (3, {})
+    assert "does not start with --isolation=docker; look whether the packages" in printed
 
 
 # Cheats and damage: tests/mutants/cheats.py

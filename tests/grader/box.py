@@ -1,4 +1,6 @@
-"""Where a student's code runs: under bubblewrap if it is installed, otherwise as a plain process, which is said."""
+"""Where a student's code runs: under bubblewrap if it is installed, in a container if that is asked for, otherwise as a
+plain process, which is said.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +19,8 @@ from course.paths import PROJECT_ROOT
 HERE = Path(__file__).resolve().parent
 ANSWERER = ("answerer.py", "wire.py")
 SCRATCH = 256 << 20  # bytes that a submission can write, all files together
+CONTAINERS = ("docker", "podman")
+IMAGE = "SALIENCY_IMAGE"  # the variable that names the image, which has the packages of requirements.txt
 
 
 def text_of(name: str) -> str:
@@ -88,21 +92,53 @@ def bubblewrap() -> str | None:
     return program if subprocess.run(trial, capture_output=True, check=False).returncode == 0 else None
 
 
-def command(root: Path, isolation: str) -> list[str]:
-    """The answering process's command line; `isolation` is "bubblewrap" or "none"."""
+def missing(isolation: str) -> str | None:
+    """Why an isolation that was asked for cannot be had, in a sentence."""
+    if isolation == "bubblewrap" and not bubblewrap():
+        return "--isolation=bubblewrap needs the program bwrap, and the right to use it"
+    if isolation in CONTAINERS and not shutil.which(isolation):
+        return f"--isolation={isolation} needs the program {isolation}, which is not installed"
+    return None
+
+
+def command(root: Path, isolation: str, name: str) -> list[str]:
+    """The answering process's command line; `isolation` is "bubblewrap", "docker", "podman" or "none"."""
     if isolation == "none":
         return [sys.executable, str(root / "answerer.py"), str(root)]
+    if isolation in CONTAINERS:
+        return container(root, isolation, name)
     python = [str(Path(prefix).resolve()) for prefix in (sys.base_prefix, sys.prefix)]
     system = [path for path in ("/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", "/etc/alternatives")
               if os.path.exists(path)]  # fmt: skip
     binds = [("--ro-bind", path, path) for path in dict.fromkeys([*system, *python])]
     binds += [("--ro-bind", str(root), "/course"), ("--ro-bind", str(PROJECT_ROOT / "data"), "/course/data")]
-    variables = {"OMP_NUM_THREADS": "1", "HOME": "/tmp", "PATH": "/usr/bin", "MPLBACKEND": "Agg", "BOXED": "1",
-                 "MPLCONFIGDIR": "/tmp/matplotlib"}  # fmt: skip
     return [
         bubblewrap(), "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv",
         "--proc", "/proc", "--dev", "/dev", "--size", str(SCRATCH), "--tmpfs", "/tmp",
         *(word for bind in binds for word in bind), "--chdir", "/tmp",
-        *(word for item in variables.items() for word in ("--setenv", *item)),
+        *(word for item in VARIABLES.items() for word in ("--setenv", *item)), "--setenv", "PATH", "/usr/bin",
         sys.executable, "/course/answerer.py", "/course",
     ]  # fmt: skip
+
+
+VARIABLES = {"OMP_NUM_THREADS": "1", "HOME": "/tmp", "MPLBACKEND": "Agg", "BOXED": "1",
+             "MPLCONFIGDIR": "/tmp/matplotlib"}  # fmt: skip
+
+
+def container(root: Path, engine: str, name: str) -> list[str]:
+    """The same in a container: no network, nothing writable but /tmp, no rights, a limit on memory and processes."""
+    binds = [f"{root}:/course:ro", f"{(PROJECT_ROOT / 'data').resolve()}:/course/data:ro"]
+    return [
+        engine, "run", "--rm", "--interactive", "--init", f"--name={name}", "--network=none", "--read-only",
+        f"--tmpfs=/tmp:rw,size={SCRATCH}", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--pids-limit=256",
+        "--memory=8g", "--workdir=/tmp", f"--user={os.getuid()}:{os.getgid()}",
+        *(["--userns=keep-id"] if engine == "podman" else []),
+        *(f"--volume={bind}" for bind in binds), *(f"--env={key}={value}" for key, value in VARIABLES.items()),
+        os.environ.get(IMAGE, "saliency-course"), "python", "/course/answerer.py", "/course",
+    ]  # fmt: skip
+
+
+def end_container(isolation: str, name: str) -> None:
+    """The engine's own client is no parent of what runs in a container, so ending it would leave that running."""
+    if isolation in CONTAINERS:
+        subprocess.run([isolation, "kill", name], capture_output=True, check=False)

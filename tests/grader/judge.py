@@ -26,11 +26,15 @@ import torch
 from torch import nn
 
 from grader import wire
-from grader.box import below, command, packages, text_of
+from grader.box import below, command, end_container, packages, text_of
 
 
 class Lost(RuntimeError):
     """The answering process is gone, or said something that is no answer; the reason is the text."""
+
+
+class NoBox(RuntimeError):
+    """The answering process does not start: no student's fault, so nothing is graded."""
 
 
 class StudentError(Exception):
@@ -42,27 +46,36 @@ class Box:
 
     Args:
         root: the course without lessons, as box.copy_course() made it.
-        isolation: "bubblewrap" or "none".
+        isolation: "bubblewrap", "docker", "podman" or "none".
         seconds: for a request.
     """
 
     def __init__(self, root: Path, isolation: str, seconds: float = 10) -> None:
         self.root, self.isolation, self.seconds = root, isolation, seconds
+        self.name = f"grading-{os.getpid()}-{secrets.token_hex(4)}"    # of a container
         self.process: subprocess.Popen | None = None
         self.lesson: str | None = None                                 # whose lower lessons are loaded
         self.deadline, self.serving = time.monotonic(), False
 
     def start(self) -> None:
         """Start the process and wait until it is warm."""
-        environment = {"PATH": os.environ.get("PATH", ""), "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg",
-                       "HOME": str(self.root)} if self.isolation == "none" else {}  # fmt: skip
+        environment: dict[str, str] | None = {}
+        if self.isolation == "none":
+            environment = {"PATH": os.environ.get("PATH", ""), "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg",
+                           "HOME": str(self.root)}  # fmt: skip
+        elif self.isolation != "bubblewrap":
+            environment = None                                         # the engine's client has settings of its own
         self.process = subprocess.Popen(
-            command(self.root, self.isolation), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            command(self.root, self.isolation, self.name), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL, env=environment, start_new_session=True, cwd=self.root,
         )  # fmt: skip
         self.deadline = time.monotonic() + 120 * wire.crowd()
-        self.send(pickle.dumps(packages()))
-        self.expect_ready(0)
+        try:
+            self.send(pickle.dumps(packages()))
+            self.expect_ready(0)
+        except Lost as error:
+            raise NoBox(f"the process that runs students' code does not start with --isolation={self.isolation}; "
+                        "look whether the packages of requirements.txt can be imported there") from error  # fmt: skip
 
     def turn_to(self, lesson: str) -> None:
         """Have the lessons below this one loaded, in a fork that its exercises share."""
@@ -115,6 +128,7 @@ class Box:
         """End the process and all that it started."""
         process, self.process, self.serving, self.lesson = self.process, None, False, None
         if process is not None:
+            end_container(self.isolation, self.name)
             for kill in (os.killpg, os.kill):
                 try:
                     kill(process.pid, signal.SIGKILL)

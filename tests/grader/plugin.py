@@ -28,7 +28,7 @@ from questions import is_question
 
 from course.files import write_text
 from grader import judge, report, submission
-from grader.box import bubblewrap, copy_course
+from grader.box import CONTAINERS, bubblewrap, copy_course, missing
 from grader.report import Grade, Outcome
 from grader.unusual import unusual
 from utils import PROJECT_ROOT, import_lesson
@@ -53,7 +53,7 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption("--grades", metavar="FILE", help="write the grades as JSON, in Gradescope's format")
     group.addoption("--exercise", action="append", default=[], help="grade only this one, such as 5.1; repeatable")
     group.addoption("--time-limit", type=float, default=10, help="seconds for a call (default: %(default)s)")
-    group.addoption("--isolation", choices=("auto", "bubblewrap", "none"), default="auto",
+    group.addoption("--isolation", choices=("auto", "bubblewrap", *CONTAINERS, "none"), default="auto",
                     help="where the student's code runs (default: bubblewrap if it is installed)")  # fmt: skip
     group.addoption("--draw", type=int, metavar="SEED", help="seed of the tests' inputs (default when grading: random)")
 
@@ -70,8 +70,8 @@ def switch_on(config: pytest.Config) -> None:
         raise pytest.UsageError(f"--submission {options.submission} is no folder; name the one with the lessons in it")
     if not hasattr(os, "fork"):
         raise pytest.UsageError("grading needs Linux or macOS, because it forks; on Windows run it in a container")
-    if options.isolation == "bubblewrap" and not bubblewrap():
-        raise pytest.UsageError("--isolation=bubblewrap needs the program bwrap, and the right to use it")
+    if reason := missing(options.isolation):
+        raise pytest.UsageError(reason)
     if options.isolation == "auto":
         options.isolation = "bubblewrap" if bubblewrap() else "none"
     unknown = [number for number in options.exercise if number not in homes()]
@@ -118,16 +118,19 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
         raise session.Interrupted("the tests themselves could not be loaded")
     files = submission.files_of(Path(session.config.option.submission))
     helpers = submission.helpers_of(files, [lesson_name(file, PROJECT_ROOT) for file in lesson_files(PROJECT_ROOT)])
-    with open_box(session.config):
-        for lesson, items in groupby(session.items, lesson_of):
-            grade_lesson(session.config, lesson, list(items), files, helpers)
+    try:
+        with open_box(session.config):
+            for lesson, items in groupby(session.items, lesson_of):
+                grade_lesson(session.config, lesson, list(items), files, helpers)
+    except judge.NoBox as error:
+        pytest.exit(str(error), returncode=3)
     return True
 
 
-def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
+def pytest_terminal_summary(terminalreporter, exitstatus: int, config: pytest.Config) -> None:
     """The table."""
     grades = all_grades(config)
-    if grades:
+    if grades and exitstatus in (0, 1):
         terminalreporter.section(f"grades of {config.option.submission}")
         for line in report.table(grades, config.stash[NOTES]):
             terminalreporter.write_line(line)
@@ -139,9 +142,9 @@ def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """The JSON file."""
-    if session.config.option.grades:
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """The JSON file. There is none if the grader failed: no points would look like a grade."""
+    if session.config.option.grades and exitstatus in (0, 1):
         grades = report.gradescope(all_grades(session.config), session.config.stash[NOTES])
         grades["extra_data"] = {"draw": session.config.stash[SEED], "look": session.config.stash[LOOK]}
         write_text(Path(session.config.option.grades), json.dumps(grades, indent=1))
