@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from html import escape
 from statistics import mean, median
@@ -11,8 +12,10 @@ STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 64rem; padding: 0 1rem; }
 table { border-collapse: collapse; width: 100%; margin: .5rem 0 1.5rem; font-size: 15px; }
 th, td { text-align: left; padding: .25rem .6rem; border-bottom: 1px solid var(--line); vertical-align: top; }
-td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
-.bar { background: var(--bar); height: .8rem; display: inline-block; border-radius: 2px; }
+td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+.track { background: var(--line); width: 6rem; height: .7rem; display: inline-block; border-radius: 2px; }
+.bar { background: var(--bar); height: .7rem; display: block; border-radius: 2px; }
+summary { cursor: pointer; margin: .5rem 0; }
 .columns { display: flex; align-items: flex-end; gap: .3rem; height: 9rem; border-bottom: 1px solid var(--line); }
 .columns div { flex: 1; text-align: center; font-size: 13px; }
 .columns span { display: block; background: var(--bar); border-radius: 2px 2px 0 0; }
@@ -35,7 +38,7 @@ def page(graded: Class, looks: dict[str, dict[str, str]], errors: dict[str, str]
     good = {name: each for name, each in graded.items() if each}
     parts = [f"<h1>{len(graded)} submissions</h1>"]
     if good:
-        parts += [distribution(good), hardest(good), needs_a_look(looks), everyone(good, looks)]
+        parts += [distribution(good), needs_a_look(looks), hardest(good), everyone(good, looks)]
     if errors:
         rows = [[escape(name), escape(reason)] for name, reason in errors.items()]
         parts += ["<h2>Not graded</h2>", html_table(["submission", "why"], rows)]
@@ -67,28 +70,39 @@ def distribution(good: Class) -> str:
     most = max(counts.values())
     columns = "".join(f"<div>{counts[i] or ''}<span style='height:{7 * counts[i] / most:.2f}rem'></span></div>"
                       for i in range(10))  # fmt: skip
-    labels = "".join(f"<div>{possible * i / 10:g}-{possible * (i + 1) / 10:g}</div>" for i in range(10))
+    labels = "".join(f"<div>{possible * i / 10:.0f} to {possible * (i + 1) / 10:.0f}</div>" for i in range(10))
     said = f"Mean {mean(totals):.1f}, median {median(totals):.1f} of {possible:g} points."
     return f"<h2>Distribution</h2><p>{said}</p><div class=columns>{columns}</div><div class=labels>{labels}</div>"
 
 
 def hardest(good: Class) -> str:
-    """Every exercise by the share of its points that the class earned, with the test that failed most often."""
+    """Every exercise by the share of its points that the class earned, with the test that failed most often.
+
+    The ten hardest are shown, the others unfold.
+    """
     numbers = list(dict.fromkeys(number for each in good.values() for number in each))
     rows = []
     for number in numbers:
         entries = [each[number] for each in good.values() if number in each]
         share = mean(entry["score"] / entry["max_score"] for entry in entries)
         tried = [entry for entry in entries if entry["result"] != "not attempted"]
-        failed = Counter(test["name"].partition(": ")[2] or test["name"] for entry in tried for test in entry["tests"]
-                         if test["status"] == "failed")  # fmt: skip
+        failed = Counter(what_failed(test) for entry in tried for test in entry["tests"] if test["status"] == "failed")
         common = f"{escape(failed.most_common(1)[0][0])} ({failed.most_common(1)[0][1]})" if failed else ""
-        bar = f"<span class=bar style='width:{6 * share:.2f}rem'></span> {share:.0%}"
+        bar = f"<span class=track><span class=bar style='width:{share:.0%}'></span></span> {share:.0%}"
         name = escape(f"{number} {entries[0]['title']}")
         rows.append((share, [name, bar, f"{len(tried)} of {len(entries)}", common]))
     rows = [row for _, row in sorted(rows, key=lambda pair: pair[0])]
-    header = ["exercise", "points earned", "tried by", "test that failed most often"]
-    return "<h2>Hardest first</h2>" + html_table(header, rows, (2,))
+    header = ["exercise", "points earned", "tried by", "what failed most often"]
+    text = "<h2>Hardest first</h2>" + html_table(header, rows[:10], (2,))
+    if rows[10:]:
+        text += f"<details><summary>{len(rows) - 10} more</summary>{html_table(header, rows[10:], (2,))}</details>"
+    return text
+
+
+def what_failed(test: dict) -> str:
+    """A failed test's name; of a question the answer that was given."""
+    given = re.match(r"you answered (.*?)\. ", test["output"])
+    return f"answer {given[1]}" if given else test["name"].partition(": ")[2] or test["name"]
 
 
 def needs_a_look(looks: dict[str, dict[str, str]]) -> str:

@@ -520,6 +520,7 @@ def test_the_page_of_a_class_is_one_file_and_escapes_what_students_named():
     assert "&lt;b&gt;bob" in text
     assert "no &lt;lesson&gt;" in text
     assert not re.search(r"(?:src|href)=", text)
+    assert classpage.what_failed({"name": "Sum first?: answer", "output": "you answered b. Not quite."}) == "answer b"
     assert "Mean 4.5, median 5.0 of 6 points." in text
     assert "<td>bob2</td><td>1.2</td><td>uses os.kill, &lt;open&gt;</td>" in text
     assert re.search(r"1\.1 First.*62%.*its value \(4\)", text)
