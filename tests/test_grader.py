@@ -303,6 +303,28 @@ def test_a_reason_is_a_sentence_without_the_right_value(text, said):
     assert report.plainly(text).startswith(said)
 
 
+# The environment
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("isolation", ["auto", "none"])
+def test_packages_of_another_environment_are_found(isolation, tmp_path):
+    """An environment that takes its packages from elsewhere: a path file, a user's own folder, the system's."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "env"], check=True)
+    (site,) = (tmp_path / "env").glob("lib/python*/site-packages")
+    elsewhere = Path(pytest.__file__).parent.parent
+    (site / "elsewhere.pth").write_text(f"{elsewhere}\n")
+    folder = hand_in(tmp_path / "ada", **{f"{LESSON}__py": SOLVED})
+    report = tmp_path / "grades.json"
+    python, tests = tmp_path / "env" / "bin" / "python", make.ROOT / "tests"
+    command = [python, "-m", "pytest", tests, f"--submission={folder}", f"--grades={report}", "--exercise=5.2",
+               f"--isolation={isolation}", "-p", "no:cacheprovider"]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(report.read_text())["score"] == GRADED["5.2"]
+
+
 # Containers
 
 

@@ -101,6 +101,13 @@ def missing(isolation: str) -> str | None:
     return None
 
 
+def libraries() -> list[str]:
+    """Folders from which this Python imports packages though they are not its own: a user's, another environment's."""
+    own = tuple(f"{Path(prefix).resolve()}/" for prefix in (sys.base_prefix, sys.prefix))
+    return [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")
+            and Path(path).is_dir() and not str(Path(path).resolve()).startswith(own)]  # fmt: skip
+
+
 def command(root: Path, isolation: str, name: str) -> list[str]:
     """The answering process's command line; `isolation` is "bubblewrap", "docker", "podman" or "none"."""
     if isolation == "none":
@@ -110,13 +117,14 @@ def command(root: Path, isolation: str, name: str) -> list[str]:
     python = [str(Path(prefix).resolve()) for prefix in (sys.base_prefix, sys.prefix)]
     system = [path for path in ("/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", "/etc/alternatives")
               if os.path.exists(path)]  # fmt: skip
-    binds = [("--ro-bind", path, path) for path in dict.fromkeys([*system, *python])]
+    binds = [("--ro-bind", path, path) for path in dict.fromkeys([*system, *python, *libraries()])]
     binds += [("--ro-bind", str(root), "/course"), ("--ro-bind", str(PROJECT_ROOT / "data"), "/course/data")]
     return [
         bubblewrap(), "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv",
         "--proc", "/proc", "--dev", "/dev", "--size", str(SCRATCH), "--tmpfs", "/tmp",
         *(word for bind in binds for word in bind), "--chdir", "/tmp",
         *(word for item in VARIABLES.items() for word in ("--setenv", *item)), "--setenv", "PATH", "/usr/bin",
+        "--setenv", "PYTHONPATH", os.pathsep.join(libraries()),
         sys.executable, "/course/answerer.py", "/course",
     ]  # fmt: skip
 

@@ -26,7 +26,7 @@ import torch
 from torch import nn
 
 from grader import wire
-from grader.box import below, command, end_container, packages, text_of
+from grader.box import below, command, end_container, libraries, packages, text_of
 
 
 class Lost(RuntimeError):
@@ -62,7 +62,7 @@ class Box:
         environment: dict[str, str] | None = {}
         if self.isolation == "none":
             environment = {"PATH": os.environ.get("PATH", ""), "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg",
-                           "HOME": str(self.root)}  # fmt: skip
+                           "HOME": str(self.root), "PYTHONPATH": os.pathsep.join(libraries())}  # fmt: skip
         elif self.isolation != "bubblewrap":
             environment = None                                         # the engine's client has settings of its own
         self.process = subprocess.Popen(
@@ -217,7 +217,10 @@ class Remote:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return self._value(self._box.ask(do="get", object=self._number, name=name)["result"])
+        value = self._value(self._box.ask(do="get", object=self._number, name=name)["result"])
+        if isinstance(value, Remote):
+            self.__dict__[name] = value                                # a function: no need to ask again
+        return value
 
     def __call__(self, *args: object, **kwargs: object) -> Any:
         answer = self._box.ask(do="call", object=self._number, args=args, kwargs=kwargs, grad=torch.is_grad_enabled(),
