@@ -64,22 +64,34 @@ def copy_rest(root: Path, to: Path) -> None:
         file.write_text(SECRET.sub("\n", file.read_text(encoding="utf-8")), encoding="utf-8")
 
 
-def nbgrader_metadata(name: str, points: int | None = None) -> dict:
-    """What nbgrader wants to know of a cell: a student's to fill in, or a test worth `points`."""
+def nbgrader_metadata(name: str, points: int | None = None, locked: bool = False) -> dict:
+    """What nbgrader wants to know of a cell: a student's to fill in, a test worth `points`, or one that stays."""
     test = {} if points is None else {"points": points}
+    locked = locked or points is not None
     return {
-        "grade": points is not None, "grade_id": re.sub(r"[^\w-]", "-", name), "locked": points is not None,
-        "schema_version": 3, "solution": points is None, "task": False, **test,
+        "grade": points is not None, "grade_id": re.sub(r"[^\w-]", "-", name), "locked": locked,
+        "schema_version": 3, "solution": not locked, "task": False, **test,
     }  # fmt: skip
+
+
+def cell_of_the_course(source: str, metadata: dict) -> dict:
+    """A cell that students leave as it is."""
+    cell = jupytext.reads(f"# %%\n{source}\n", "py:percent").cells[0]
+    cell.metadata["nbgrader"] = metadata
+    cell.metadata["tags"] = ["active-ipynb"]  # a comment once the notebook is a script, or tests would start tests
+    return cell
+
+
+def project_cell() -> dict:
+    """The first cell: an assignment's folder holds notebooks only, so they are told where the project's modules are."""
+    source = 'import os\nimport sys\n\nsys.path.insert(0, os.environ.get("SALIENCY_COURSE", "."))'
+    return cell_of_the_course(source, nbgrader_metadata("project", locked=True))
 
 
 def test_cell(lesson: str, exercise: Exercise) -> dict:
     """A cell that runs the course's tests of one exercise; its value is the points earned."""
     source = f'from tests.notebook import points\n\npoints("{lesson}", "{exercise.number}")'
-    cell = jupytext.reads(f"# %%\n{source}\n", "py:percent").cells[0]
-    cell.metadata["nbgrader"] = nbgrader_metadata(f"test {exercise.number}", exercise.points)
-    cell.metadata["tags"] = ["active-ipynb"]  # a comment once the notebook is a script, or tests would start tests
-    return cell
+    return cell_of_the_course(source, nbgrader_metadata(f"test {exercise.number}", exercise.points))
 
 
 def for_nbgrader(text: str, name: str) -> str:
@@ -102,7 +114,8 @@ def notebook(text: str, lesson: str, tests: bool) -> str:
         if cell.cell_type == "code" and gaps:
             cell.metadata["nbgrader"] = nbgrader_metadata("exercise " + " ".join(dict.fromkeys(gaps)))
     if tests:
-        book.cells += [test_cell(lesson, exercise) for exercise in announced(text) if exercise.points]
+        tests = [test_cell(lesson, exercise) for exercise in announced(text) if exercise.points]
+        book.cells = [project_cell(), *book.cells, *tests]
     return jupytext.writes(book, "ipynb")
 
 
