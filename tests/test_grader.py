@@ -5,12 +5,16 @@ from __future__ import annotations
 import codecs
 import json
 import os
+import pickle
 import re
 import struct
 import subprocess
 import sys
 from itertools import cycle
 from pathlib import Path
+from threading import Timer
+from time import sleep
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +22,7 @@ import torch
 from conftest import assert_tensor
 from grader import report, wire
 from grader.box import CONTAINERS, bubblewrap, command, missing
+from grader.judge import Box, Lost, youngest
 from grader.submission import answers_in, candidates, decoded, files_of, handed_in, helpers_of
 from grader.unusual import unusual
 from mutants.cheats import DAMAGE, FORGERIES
@@ -301,6 +306,47 @@ def test_an_error_is_told_with_its_size_and_place(actual, said):
 )  # fmt: skip
 def test_a_reason_is_a_sentence_without_the_right_value(text, said):
     assert report.plainly(text).startswith(said)
+
+
+# A busy machine
+
+
+@pytest.mark.parametrize("starved", [True, False])
+def test_time_that_was_spent_waiting_for_a_processor_does_not_count(starved, tmp_path, monkeypatch):
+    """An answer that comes after twice the time limit; without such waiting, none that comes in time."""
+    waits = iter([0.0] + [0.2 * starved] * 9)
+    monkeypatch.setattr(wire, "waited", lambda _process: next(waits))
+    receive, send = os.pipe()
+    box = Box(tmp_path, "none", seconds=0.1)
+    monkeypatch.setattr(box, "stop", lambda: None)
+    monkeypatch.setattr(box, "send", lambda data: asked.append(pickle.loads(data)))
+    asked: list = []
+    with os.fdopen(receive, "rb") as stdout:
+        box.process = SimpleNamespace(stdout=stdout)
+        later = Timer(0.2, lambda: wire.write_all(send, wire.pack({"number": asked[0][0], "result": 5}, lambda _: 0)))
+        if starved:
+            later.start()
+            assert box.ask(do="calm")["result"] == 5
+            later.join()
+        else:
+            with pytest.raises(Lost, match=r"took longer than 0\.1 seconds"):
+                box.ask(do="calm")
+    os.close(send)
+
+
+@pytest.mark.skipif(wire.waited("self") is None, reason="this system does not tell for how long a process waited")
+def test_the_youngest_descendant_is_found():
+    assert wire.waited("self") >= 0
+    assert wire.waited(0) is None
+    with subprocess.Popen(["sh", "-c", "sleep 60 & wait"]) as shell:
+        try:
+            sleep(1)
+            child = youngest(shell.pid)
+            assert child not in (0, shell.pid)
+            assert Path(f"/proc/{child}/comm").read_text() == "sleep\n"
+            os.kill(child, 9)
+        finally:
+            shell.kill()
 
 
 # The environment

@@ -152,7 +152,8 @@ def load(name: str, source: str, helpers: dict[str, str]) -> list[list]:
     for node in code.body:
         body = ast.Module([*(future if node not in future else []), node], type_ignores=[])
         try:
-            signal.alarm(int(STATEMENT * wire.crowd()))
+            CLOCK.update(waited=wire.waited("self"), rings=0)
+            signal.alarm(STATEMENT)
             exec(compile(body, module.__file__, "exec", dont_inherit=True), vars(module))
         except BaseException as error:
             failed.append([node.lineno, names(error), sentence(error)])
@@ -161,8 +162,16 @@ def load(name: str, source: str, helpers: dict[str, str]) -> list[list]:
     return failed
 
 
+CLOCK = {"waited": None, "rings": 0}  # for a processor, when the alarm was set; how often it was set anew
+
+
 def ring(_number: int, _frame: object) -> None:
-    """What the alarm clock does."""
+    """What the alarm clock does: on a busy machine, where the statement hardly ran, it is set anew, up to ten times."""
+    before, now = CLOCK["waited"], wire.waited("self")
+    CLOCK.update(waited=now, rings=CLOCK["rings"] + 1)
+    if before is not None and now - before > STATEMENT / 2 and CLOCK["rings"] < 10:
+        signal.alarm(STATEMENT)
+        return
     raise Alarm(f"took longer than {STATEMENT} seconds")
 
 

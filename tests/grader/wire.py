@@ -111,6 +111,15 @@ def crowd() -> float:
     return min(10.0, max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)))
 
 
+def waited(process: int | str) -> float | None:
+    """Seconds for which a process was ready to run and had no processor; None where the system does not tell."""
+    try:
+        with open(f"/proc/{process}/schedstat") as file:
+            return int(file.read().split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return None
+
+
 def write_all(pipe: int, data: bytes) -> None:
     """A message, with its length before it."""
     data = struct.pack(">Q", len(data)) + data
