@@ -275,6 +275,21 @@ def test_a_half_solved_tree_earns_what_it_solves_and_learns_no_solution(tmp_path
     assert not re.search(r"\\u001b|\\x1b|\x1b|Traceback|Tensor-likes", report)
 
 
+@pytest.mark.extended
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_gradings_of_one_submission_agree(tmp_path):
+    """With one seed to the letter; with another the points are the same."""
+    half_solved(tmp_path / "half")
+    reports = []
+    for i, draw in enumerate((5, 5, 5, 6)):
+        run_grader(tmp_path / "half", tmp_path / f"{i}.json", f"--draw={draw}")
+        reports.append(json.loads((tmp_path / f"{i}.json").read_text()))
+    assert reports[0] == reports[1] == reports[2]
+    points = [[test["score"] for test in report["tests"]] for report in reports]
+    assert points[0] == points[3]
+
+
 MAIN_ARGUMENTS = ("images", "image", "A", "x", "R", "first", "map", "curve")
 
 
