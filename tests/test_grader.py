@@ -379,7 +379,7 @@ FAKE = """#!/bin/bash
 echo "$@" >> {log}
 [ "$1" = kill ] && exit
 for word; do case $word in --volume=*:/course:ro) root=${{word#--volume=}}; root=${{root%:/course:ro}};; esac; done
-exec {python} "$root/answerer.py" "$root"
+exec env -u BOXED {python} "$root/answerer.py" "$root"
 """
 
 
