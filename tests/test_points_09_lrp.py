@@ -61,7 +61,7 @@ def test_epsilon_of_a_convolution_is_one_number_per_image_and_constant(lesson):
 
 @pytest.mark.points(1, exercise="9.1", prediction=True)
 def test_predicted_shares_with_a_bias(lesson):
-    """z+ = 3 + 1 + 2 = 6, R = 4: 4 x 3 / 6, nothing, 4 x 1 / 6."""
+    """The bias is part of z+, so a share of R stays with it; what is negative gets nothing."""
     found = [float(share) for share in lesson.predicted_with_bias()]
     assert found == pytest.approx([2, 0, 2 / 3], abs=0.01)
 
