@@ -264,36 +264,36 @@ if __name__ == "__main__":
 #
 # <!-- claims -->
 #
-# | claim | squeezenet1_1 | efficientnet_lite0 | on all |
-# | --- | --- | --- | --- |
-# | noise: SmoothGrad has less than the gradient | undecided | opposite | not shown on all |
-# | noise: gradient x input, more than SmoothGrad | holds | holds | holds |
-# | steady: SmoothGrad more than the gradient | holds |  | one network only |
-# | deletion: IG better than noise | holds |  | one network only |
-# | deletion: IG better than gradient x input | undecided |  | one network only |
-# | insertion: Grad-CAM better than coarse noise | holds |  | one network only |
-# | insertion: Grad-CAM better than the centre | holds |  | one network only |
-# | true background: Grad-CAM beats coarse noise | holds |  | one network only |
-# | true background: the gradient beats edges | holds |  | one network only |
-# | losses: IG's shares say more than areas | undecided | undecided | not shown on all |
-# | losses: LRP's shares say more than areas | holds |  | one network only |
-# | losses: Grad-CAM says more than noise | holds | undecided | not shown on all |
-# | animals: the gradient beats the edges | opposite | opposite | the opposite holds |
-# | animals: Grad-CAM beats the gradient | holds | holds | holds |
-# | animals: Grad-CAM beats guided backprop. | opposite | opposite | the opposite holds |
-# | animals: Grad-CAM hits more than the gradient | holds | holds | holds |
-# | animals: LRP beats gradient x input | holds |  | one network only |
-# | class: guided backprop. less than Grad-CAM | holds |  | one network only |
-# | class: guided backprop. more than not at all | holds |  | one network only |
-# | class: guided Grad-CAM more than guided b. | holds |  | one network only |
-# | class: LRP z+ less than LRP composite | holds |  | one network only |
-# | top random: guided b. stays, Grad-CAM less | holds |  | one network only |
-# | top random: guided b. stays, gradient less | holds |  | one network only |
-# | top random: LRP z+ stays, gradient less | holds |  | one network only |
-# | boxes: Grad-CAM agrees more than the centre | undecided | undecided | not shown on all |
-# | baselines: they change IG, steps do less | holds |  | one network only |
-# | insertion and deletion order methods alike | undecided |  | one network only |
-# | they do so with the mean colour in both | opposite |  | one network only |
+# | claim | resnet50 | squeezenet1_1 | efficientnet_lite0 | on all |
+# | --- | --- | --- | --- | --- |
+# | noise: SmoothGrad has less than the gradient | holds | undecided | opposite | depends on the network |
+# | noise: gradient x input, more than SmoothGrad | holds | holds | holds | holds |
+# | deletion: IG better than noise | holds | holds |  | holds |
+# | deletion: IG better than gradient x input | undecided | undecided |  | not shown on all |
+# | insertion: Grad-CAM better than coarse noise | holds | holds |  | holds |
+# | insertion: Grad-CAM better than the centre | holds | holds |  | holds |
+# | true background: Grad-CAM beats coarse noise | holds | holds |  | holds |
+# | true background: the gradient beats edges | undecided | holds |  | not shown on all |
+# | losses: Grad-CAM says more than noise | holds | holds | undecided | not shown on all |
+# | animals: the gradient beats the edges | opposite | opposite | opposite | the opposite holds |
+# | animals: Grad-CAM beats the gradient | holds | holds | holds | holds |
+# | animals: Grad-CAM beats guided backprop. | opposite | opposite | opposite | the opposite holds |
+# | animals: Grad-CAM hits more than the gradient | holds | holds | holds | holds |
+# | animals: LRP beats gradient x input | holds | holds |  | holds |
+# | class: guided backprop. less than Grad-CAM | holds | holds |  | holds |
+# | class: guided backprop. more than not at all | holds | holds |  | holds |
+# | class: guided Grad-CAM more than guided b. | holds | holds |  | holds |
+# | class: LRP z+ less than LRP composite | undecided | holds |  | not shown on all |
+# | boxes: Grad-CAM agrees more than the centre | undecided | undecided | undecided | not shown on all |
+# | insertion and deletion order methods alike | undecided | undecided |  | not shown on all |
+# | they do so with the mean colour in both | undecided | opposite |  | not shown on all |
+# | steady: SmoothGrad more than the gradient |  | holds |  | one network only |
+# | losses: IG's shares say more than areas |  | undecided | undecided | not shown on all |
+# | losses: LRP's shares say more than areas |  | holds |  | one network only |
+# | top random: guided b. stays, Grad-CAM less |  | holds |  | one network only |
+# | top random: guided b. stays, gradient less |  | holds |  | one network only |
+# | top random: LRP z+ stays, gradient less |  | holds |  | one network only |
+# | baselines: they change IG, steps do less |  | holds |  | one network only |
 #
 # <!-- end of claims -->
 #

@@ -80,9 +80,15 @@ def judged(results: Path = RESULTS) -> dict[str, pd.DataFrame]:
     return {name: pd.concat(tables, ignore_index=True) for name, tables in found.items()}
 
 
+def interval(mean: float, low: float, high: float) -> str:
+    """"0.09 [0.04, 0.16]", and no -0.00."""
+    mean, low, high = (round(value, 2) + 0.0 for value in (mean, low, high))
+    return f"{mean:.2f} [{low:.2f}, {high:.2f}]"
+
+
 def with_interval(row: object) -> str:
     """"0.09 [0.04, 0.16]", bold where it holds, with a word where the opposite does."""
-    text = f"{row.mean:.2f} [{row.low:.2f}, {row.high:.2f}]"
+    text = interval(row.mean, row.low, row.high)
     return {"holds": f"**{text}**", "does not hold": f"{text}, worse"}.get(row.verdict, text)
 
 
@@ -121,7 +127,7 @@ def block_of_claims(said: pd.DataFrame, numbers: bool = True) -> list[str]:
                 cells.append("")
                 continue
             row = rows.loc[network]
-            number = f"{row['mean']:.2f} [{row['low']:.2f}, {row['high']:.2f}], n = {row['n']}: " * numbers
+            number = f"{interval(row['mean'], row['low'], row['high'])}, n = {row['n']}: " * numbers
             cells.append(number + words.get(row["verdict"], row["verdict"]))
         lines.append([claim, *cells, overall(list(rows["verdict"]))])
     return markdown(["claim", *networks, "on all"], lines)
