@@ -79,8 +79,8 @@ def test_the_recaps_intervals_are_those_of_the_tables():
     number = r"[-+]?\d\.\d\d"
     said = [tuple(map(float, found)) for found in re.findall(rf"({number}) \[({number}), ({number})\]", text)]
     assert len(said) >= 8
-    assert "SqueezeNet's" in text
-    rows = pd.concat([table[table["network"] == "squeezenet1_1"] for table in read_judged().values()])
+    assert "ResNet-50's" in text
+    rows = pd.concat([table[table["network"] == "resnet50"] for table in read_judged().values()])
     known = rows[["mean", "low", "high"]].astype(float).to_numpy()
     for interval in said:
         assert (abs(known - interval) < 0.00501).all(axis=1).any(), interval
