@@ -1,4 +1,5 @@
-# make lessons | full | results | test | fast | extended | notebooks | book | explorer | pages | serve | student | mutants | bench | gallery | clean
+# make lessons | full | results | test | fast | extended | notebooks | book | explorer | pages | serve | ray | cluster
+#      student | mutants | bench | gallery | clean
 # VENV=path chooses another environment
 
 VENV ?= .venv
@@ -10,7 +11,7 @@ RAY_READY := $(VENV)/.ready-ray-$(firstword $(shell cksum requirements-ray.txt 2
 LESSONS := $(sort $(wildcard [0-9][0-9]_*.py))
 PARTS := $(shell grep -l '^\# %% \[markdown\]' evaluation/*.py advanced/*.py)
 
-.PHONY: lessons full results test fast extended notebooks book explorer pages book-pages ray serve student mutants bench gallery clean
+.PHONY: lessons full results test fast extended notebooks book explorer pages book-pages ray cluster serve student mutants bench gallery clean
 
 # Every lesson, and every part in its short form
 lessons: $(READY)
@@ -48,6 +49,10 @@ book: $(BOOK_READY) $(if $(wildcard book/explorer/build.py),explorer)
 
 # What a run with --ray needs, in the same environment
 ray: $(RAY_READY)
+
+# Its tests, on two nodes that are started here; alone, because nodes that start slowly are given up
+cluster: $(RAY_READY)
+	OMP_NUM_THREADS=1 $(RUN) -m pytest tests/test_scale.py -m cluster
 
 # What students get: the lessons with gaps
 student: $(READY)

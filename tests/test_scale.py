@@ -257,6 +257,7 @@ def wait_until(holds: Callable[[], object], seconds: float = 90) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.cluster
 def test_a_run_without_progress_ends_and_a_worker_is_killed(cluster, pictures, squeezenet, tmp_path):
     begin = time.monotonic()
     with pytest.raises(TimeoutError, match="nothing was finished for 8 seconds"):
@@ -272,6 +273,7 @@ def test_a_run_without_progress_ends_and_a_worker_is_killed(cluster, pictures, s
 
 
 @pytest.mark.slow
+@pytest.mark.cluster
 def test_a_machine_is_lost(cluster, pictures, squeezenet, tmp_path):
     nodes, second = cluster
     folder, left = tmp_path / "out", []
@@ -292,6 +294,7 @@ def test_a_machine_is_lost(cluster, pictures, squeezenet, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.cluster
 def test_the_program_is_stopped_and_goes_on(cluster, pictures, squeezenet, tmp_path):
     """Ctrl-C, then kill -9, then in peace; what was finished is not touched again."""
     command = [sys.executable, "07_guided_gradcam.py", "--image", str(pictures), "--method", "grad_cam", "--model",
