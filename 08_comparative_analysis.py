@@ -268,6 +268,7 @@ if __name__ == "__main__":
 # | --- | --- | --- | --- | --- |
 # | noise: SmoothGrad has less than the gradient | holds | undecided | opposite | depends on the network |
 # | noise: gradient x input, more than SmoothGrad | holds | holds | holds | holds |
+# | steady: SmoothGrad more than the gradient | holds | holds |  | holds |
 # | deletion: IG better than noise | holds | holds |  | holds |
 # | deletion: IG better than gradient x input | undecided | undecided |  | not shown on all |
 # | insertion: Grad-CAM better than coarse noise | holds | holds |  | holds |
@@ -290,10 +291,9 @@ if __name__ == "__main__":
 # | top random: guided b. stays, gradient less | holds | holds |  | holds |
 # | top random: LRP z+ stays, gradient less | holds | holds |  | holds |
 # | boxes: Grad-CAM agrees more than the centre | undecided | undecided | undecided | not shown on all |
+# | baselines: they change IG, steps do less | holds | holds |  | holds |
 # | insertion and deletion order methods alike | undecided | undecided |  | not shown on all |
 # | they do so with the mean colour in both | undecided | opposite |  | not shown on all |
-# | steady: SmoothGrad more than the gradient |  | holds |  | one network only |
-# | baselines: they change IG, steps do less |  | holds |  | one network only |
 #
 # <!-- end of claims -->
 #

@@ -293,6 +293,11 @@ def test_a_machine_is_lost(cluster, pictures, squeezenet, tmp_path):
     assert_each_picture_once(folder, pictures, squeezenet)
 
 
+def heeds_ctrl_c() -> None:
+    """A program inherits that Ctrl-C is ignored, if these tests run in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.slow
 @pytest.mark.cluster
 def test_the_program_is_stopped_and_goes_on(cluster, pictures, squeezenet, tmp_path):
@@ -303,7 +308,8 @@ def test_the_program_is_stopped_and_goes_on(cluster, pictures, squeezenet, tmp_p
     folder, times = tmp_path / "grad_cam", {}
     for stop in (signal.SIGINT, signal.SIGKILL):
         before = len(finished(folder))
-        program = subprocess.Popen(command, cwd=PROJECT_ROOT, stderr=subprocess.PIPE, text=True)
+        program = subprocess.Popen(command, cwd=PROJECT_ROOT, stderr=subprocess.PIPE, text=True,
+                                   preexec_fn=heeds_ctrl_c)  # fmt: skip
         wait_until(lambda more=before, it=program: len(finished(folder)) > more or it.poll() is not None)
         program.send_signal(stop)
         _, said = program.communicate(timeout=60)
