@@ -47,7 +47,7 @@ def spread(files: Sequence[Path], count: int) -> list[Path]:
     return [files[i * len(files) // count] for i in range(count)]
 
 
-def asked_class(file: Path) -> int | None:
+def class_in_name(file: Path) -> int | None:
     """The class that a file's name begins with, if it does."""
     found = re.match(r"(\d{4})_", file.name)
     return int(found[1]) if found else None
@@ -55,7 +55,7 @@ def asked_class(file: Path) -> int | None:
 
 def accuracy_rows(name: str, model: nn.Module, file: Path) -> list[list]:
     """Whether the network's top class is the photograph's."""
-    right = asked_class(file) == top_class(model, preprocess_image(load_image(file)), None)
+    right = class_in_name(file) == top_class(model, preprocess_image(load_image(file)), None)
     return [[name, file.name, "", "right", float(right)]]
 
 
@@ -74,7 +74,7 @@ def measure(files: Sequence[Path], count: int, file: Path = FILE) -> pd.DataFram
     """Accuracy of each embedded network on all files, and the protocol with ResNet-50 on `count` of them."""
     table = read(file)
     done = set(zip(table["network"], table["picture"], table["metric"], strict=True))
-    rows, named = table.to_numpy().tolist(), [photo for photo in files if asked_class(photo) is not None]
+    rows, named = table.to_numpy().tolist(), [photo for photo in files if class_in_name(photo) is not None]
     jobs = [(network, "right", accuracy_rows, named) for network in EMBEDDED]
     for network, metric, rows_of, photos in [*jobs, ("resnet50", "insertion", protocol_rows, spread(files, count))]:
         model = load_model(network)

@@ -9,7 +9,7 @@ from conftest import PixelFunction
 from PIL import Image
 
 from evaluation import many_photographs as many
-from evaluation.many_photographs import COLUMNS, COMPARED, PUBLISHED, accuracies, asked_class, lines, measure, spread
+from evaluation.many_photographs import COLUMNS, COMPARED, PUBLISHED, accuracies, class_in_name, lines, measure, spread
 
 
 @pytest.fixture
@@ -37,9 +37,9 @@ def test_files_are_taken_evenly():
 
 
 def test_the_class_is_in_the_name(tmp_path):
-    assert asked_class(tmp_path / "0207_golden_retriever.jpg") == 207
-    assert asked_class(tmp_path / "207 dogs.jpg") is None
-    assert asked_class(tmp_path / "dog.jpg") is None
+    assert class_in_name(tmp_path / "0207_golden_retriever.jpg") == 207
+    assert class_in_name(tmp_path / "207 dogs.jpg") is None
+    assert class_in_name(tmp_path / "dog.jpg") is None
 
 
 def test_accuracy_counts_only_what_is_named_by_a_class(folder, networks, tmp_path):
@@ -59,6 +59,11 @@ def test_areas_are_those_of_the_curves(folder, networks, tmp_path):
     curve = torch.sigmoid((1 - shares) * (red - blue))
     expected = float(torch.trapezoid(curve, dx=1 / 28))
     assert rows["value"].tolist() == pytest.approx([expected] * 3, abs=2e-3)          # JPEG's red is not quite red
+    inserted = table[(table["picture"] == "0000_red.jpg") & (table["metric"] == "insertion")]["value"]
+    whole = float(torch.sigmoid(torch.tensor(red - blue)))             # a blurred plain picture is the picture
+    assert inserted.tolist() == pytest.approx([whole] * 3, abs=2e-3)
+    misnamed = table[(table["picture"] == "0001_red.png") & (table["metric"] == "insertion")]["value"]
+    assert (misnamed > 0.5).all()                                      # the network's own answer, not the name's class
     assert set(table[table["metric"] == "insertion"]["picture"]) == {file.name for file in folder.glob("*.*")
                                                                      if file.suffix != ".csv"}  # fmt: skip
 

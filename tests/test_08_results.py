@@ -157,6 +157,6 @@ def test_a_folder_without_a_full_run_is_told(tmp_path):
 
 def test_the_marks_stand_in_readme_and_lesson():
     assert isinstance(RESULTS, Path)
-    for file, names in ((README, ("controls", "claims")), (LESSON, ("claims",))):
+    for file, names in ((README, ("controls", "claims", "photographs")), (LESSON, ("claims",))):
         text = file.read_text(encoding="utf-8")
         assert all(f"<!-- {name} -->" in text for name in names)
