@@ -125,6 +125,11 @@ def test_the_controls_by_hand():
     assert with_interval(next(table.itertuples())) == f"**{cell}**"
 
 
+def test_zero_has_no_sign():
+    assert results.interval(-0.001, -0.004, 0.004) == "0.00 [0.00, 0.00]"
+    assert results.interval(-0.006, -0.25, 0.125) == "-0.01 [-0.25, 0.12]"
+
+
 def test_only_the_lines_between_the_marks_change():
     text = "# before\n# <!-- claims -->\n# old\n# <!-- end of claims -->\n# after\n"
     new = replaced(text, "claims", ["| x |"], "# ")
