@@ -38,6 +38,7 @@ COMMAND = "python -m advanced.train_vgg"
 CHECKPOINT = DATA_DIR / "weights" / "vgg_cats_dogs.pt"
 HALF_OF_VGG_11 = [32, "M", 64, "M", 128, 128, "M", 256, 256, "M", 256, 256]  # M: max-pooling, without VGG-11's last
 CROP, SIDE = 144, 128  # pixels of a kept crop, and of what the network sees of it
+FIRST_SIDE = 96  # in the first 70 % of the epochs the network sees it smaller: 0.44 s a batch instead of 0.94, one core
 
 
 class SmallVgg(nn.Module):
@@ -85,14 +86,15 @@ def teachers_features(crops: Tensor) -> Tensor:
     return ((features - features.mean(dim=0)) / (features.std(dim=0) + 1e-3)).half()
 
 
-def disturbed(crops: Tensor, generator: torch.Generator) -> Tensor:
-    """A SIDE x SIDE part of each crop, mirrored half of the time, with other brightness, contrast and colours."""
+def disturbed(crops: Tensor, generator: torch.Generator, side: int = SIDE) -> Tensor:
+    """A SIDE x SIDE part of each crop at side x side, perhaps mirrored, with other brightness, contrast and colours."""
     def draw(low: float, high: float, *shape: int) -> Tensor:
         return low + (high - low) * torch.rand(len(crops), *shape, 1, 1, generator=generator)
 
     y, x = torch.randint(0, CROP - SIDE + 1, (2, len(crops)), generator=generator).tolist()
     parts = torch.stack([crop[:, i : i + SIDE, j : j + SIDE] for crop, i, j in zip(crops, y, x, strict=True)])
-    images = normalised(parts) * draw(0.7, 1.3, 1) + draw(-0.4, 0.4, 1) + draw(-0.15, 0.15, 3)
+    images = F.interpolate(normalised(parts), side, mode="bilinear", antialias=True)
+    images = images * draw(0.7, 1.3, 1) + draw(-0.4, 0.4, 1) + draw(-0.15, 0.15, 3)
     return torch.where(torch.rand(len(crops), 1, 1, 1, generator=generator) < 0.5, images.flip(-1), images)
 
 
@@ -129,8 +131,9 @@ def train(
     for epoch in range(first, epochs):
         generator, started, losses = torch.Generator().manual_seed(1000 * seed + epoch), time.monotonic(), []
         order = torch.randperm(len(crops), generator=generator)[: len(crops) // 64 * 64]
+        side = FIRST_SIDE if epoch < 0.7 * epochs else SIDE
         for some in tqdm(order.split(64), desc=f"epoch {epoch + 1} of {epochs}"):
-            images = disturbed(crops[some], generator).to(memory_format=torch.channels_last)
+            images = disturbed(crops[some], generator, side).to(memory_format=torch.channels_last)
             loss = step_loss(model, to_teacher, images, taught[some], labels[some])
             optimizer.zero_grad()
             loss.backward()
@@ -181,7 +184,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="has train/ and test/, with cat/ and dog/ in each")
     parser.add_argument("--more", type=Path, action="append", default=[], metavar="PICTURES", help="without labels")
     parser.add_argument("--crops", type=int, default=12, help="of each picture (default: %(default)s)")
-    parser.add_argument("--epochs", type=int, default=60, help="default: %(default)s")
+    parser.add_argument("--epochs", type=int, default=48, help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="of crops and weights (default: %(default)s)")
     parser.add_argument("--to", type=Path, default=CHECKPOINT, metavar="FILE", help="the checkpoint")
     sys.excepthook, args = one_sentence, parser.parse_args()

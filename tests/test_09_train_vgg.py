@@ -66,6 +66,9 @@ def test_disturbed_crops_are_parts_with_other_colours():
     assert rising.any()
     assert falling.any()
     assert torch.equal(disturbed(ramp, seeded()), images)
+    smaller = disturbed(ramp, seeded(), 64)                            # the same parts, two pixels averaged
+    assert smaller.shape == (8, 3, 64, 64)
+    torch.testing.assert_close(smaller.mean(dim=(2, 3)), images.mean(dim=(2, 3)))
 
 
 def test_the_loss_by_hand():
