@@ -1,5 +1,5 @@
-# make lessons | full | results | test | fast | extended | notebooks | book | explorer | pages | serve | ray | cluster
-#      student | mutants | bench | gallery | clean
+# make lessons | full | results | test | fast | grading | extended | notebooks | book | explorer | pages | serve | ray
+#      cluster | student | mutants | bench | gallery | clean
 # VENV=path chooses another environment
 
 VENV ?= .venv
@@ -11,7 +11,7 @@ RAY_READY := $(VENV)/.ready-ray-$(firstword $(shell cksum requirements-ray.txt 2
 LESSONS := $(sort $(wildcard [0-9][0-9]_*.py))
 PARTS := $(shell grep -l '^\# %% \[markdown\]' evaluation/*.py advanced/*.py)
 
-.PHONY: lessons full results test fast extended notebooks book explorer pages book-pages ray cluster serve student mutants bench gallery clean
+.PHONY: lessons full results test fast grading extended notebooks book explorer pages book-pages ray cluster serve student mutants bench gallery clean
 
 # Every lesson, and every part in its short form
 lessons: $(READY)
@@ -34,6 +34,10 @@ test: $(READY)
 
 fast: $(READY)
 	OMP_NUM_THREADS=1 $(RUN) -m pytest tests -n auto --dist worksteal -m "not slow"
+
+# Grading as other programs do it: Gradescope, nbgrader, a forge, a container, an environment that borrows its packages
+grading: $(READY)
+	OMP_NUM_THREADS=1 $(RUN) -m pytest tests -n auto --dist worksteal -m grading
 
 # Whole submissions of cheats, accidents and empty answers
 extended: $(READY)

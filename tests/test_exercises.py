@@ -435,6 +435,7 @@ def followed(guide: str, root: Path) -> list[str]:
     return list(dict.fromkeys(written))
 
 
+@pytest.mark.grading
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_the_guides_examples_work_as_they_stand(tmp_path):

@@ -54,6 +54,7 @@ def test_the_autograder_is_small_and_complete(autograder):
     assert bash("bash -n setup.sh && bash -n run_autograder", autograder / "source").returncode == 0
 
 
+@pytest.mark.grading
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_the_autograder_writes_results(autograder):
@@ -88,6 +89,7 @@ def test_the_workflow_runs_what_there_is():
     assert upload["if"] == "always()"
 
 
+@pytest.mark.grading
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_the_workflow_grades_a_push(tmp_path):
@@ -105,6 +107,7 @@ def test_the_workflow_grades_a_push(tmp_path):
     assert json.loads((tmp_path / "grades.json").read_text())["score"] == sum(POINTS.values())
 
 
+@pytest.mark.grading
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_a_notebook_asks_for_its_points(tmp_path):

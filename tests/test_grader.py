@@ -352,6 +352,7 @@ def test_the_youngest_descendant_is_found():
 # The environment
 
 
+@pytest.mark.grading
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("isolation", ["auto", "none"])
@@ -400,6 +401,7 @@ def test_an_isolation_that_cannot_be_had_is_told(monkeypatch):
     assert missing("none") is None
 
 
+@pytest.mark.grading
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_grading_asks_the_container_and_ends_it(tmp_path, monkeypatch):
