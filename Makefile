@@ -1,5 +1,5 @@
-# make lessons | full | results | test | fast | grading | extended | notebooks | book | explorer | pages | serve | ray
-#      cluster | student | mutants | bench | gallery | clean
+# make lessons | full | results | test | fast | grading | extended | notebooks | book | explorer | pages
+#      explorer-brief | serve | ray | cluster | student | mutants | bench | gallery | clean
 # VENV=path chooses another environment
 
 VENV ?= .venv
@@ -11,7 +11,7 @@ RAY_READY := $(VENV)/.ready-ray-$(firstword $(shell cksum requirements-ray.txt 2
 LESSONS := $(sort $(wildcard [0-9][0-9]_*.py))
 PARTS := $(shell grep -l '^\# %% \[markdown\]' evaluation/*.py advanced/*.py)
 
-.PHONY: lessons full results test fast grading extended notebooks book explorer pages book-pages ray cluster serve student mutants bench gallery clean
+.PHONY: lessons full results test fast grading extended notebooks book explorer pages book-pages explorer-brief ray cluster serve student mutants bench gallery clean
 
 # Every lesson, and every part in its short form
 lessons: $(READY)
@@ -97,7 +97,11 @@ book-pages: $(READY) $(BOOK_READY)
 	test -e outputs/book/index.html || $(RUN) book/build.py --no-run
 	$(RUN) -m pytest tests/test_book.py -m pages
 
-# The same over http, for a browser that forbids pages from disk what they need; nobody else on the network sees it
+# Of the explorer's tests those that say most in a minute or two
+explorer-brief: $(READY) $(BOOK_READY)
+	$(RUN) -m pytest tests/test_explorer.py -m brief
+
+# The pages over http, for a browser that forbids pages from disk what they need; nobody else on the network sees it
 serve:
 	@echo "http://127.0.0.1:8000/explorer.html (Ctrl-C ends it)"
 	@$(PYTHON) -m http.server 8000 --bind 127.0.0.1 --directory outputs/book

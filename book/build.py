@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import base64
 import csv
+import functools
 import hashlib
 import io
 import os
@@ -120,6 +121,18 @@ def as_webp(stage: Stage, png: str, name: str) -> str:
     return name
 
 
+@functools.cache
+def alternative_texts() -> dict[str, dict[str, str]]:
+    """What is to be seen in each lesson's figures: lesson -> figure -> sentence."""
+    _, *sections = (BOOK / "alternative_texts.md").read_text(encoding="utf-8").split("\n## ")
+    texts = {}
+    for section in sections:
+        lesson, _, entries = section.partition("\n")
+        found = re.findall(r"^- (\w+): (.*?)(?=^- |\Z)", entries, re.MULTILINE | re.DOTALL)
+        texts[lesson] = {name: " ".join(sentence.split()) for name, sentence in found}
+    return texts
+
+
 def with_pictures(stage: Stage, cell: NotebookNode, lesson: str) -> list[str]:
     """Exchange a cell's figures for Markdown pictures with an alternative text; return their file names."""
     files = []
@@ -127,9 +140,9 @@ def with_pictures(stage: Stage, cell: NotebookNode, lesson: str) -> list[str]:
         png = output.get("data", {}).get("image/png")
         if png is None:
             continue
-        about = output.metadata
-        file = as_webp(stage, png, f"figures/{lesson}/{about.get('name', 'figure')}")
-        alt = re.sub(r'([\[\]\\`*_$<>"])', r"\\\1", about["image/png"]["alt"])
+        figure = output.metadata.name
+        file = as_webp(stage, png, f"figures/{lesson}/{figure}")
+        alt = re.sub(r'([\[\]\\`*_$<>"])', r"\\\1", alternative_texts()[lesson][figure])
         up = "../" * lesson_path(lesson).count("/")
         cell.outputs[i] = new_output("display_data", {"text/markdown": f"![{alt}]({up}{file})"})
         files.append(file)
@@ -197,10 +210,10 @@ def lesson_page(stage: Stage, name: str, notebook: NotebookNode, mine: list[task
 # The other pages
 
 
-def card(link: str, picture: str | None, title: str, text: str) -> str:
-    """One card of the first page's gallery."""
-    top = f":img-top: {picture}\n:img-alt: {title}\n" if picture else ""
-    return f":::{{grid-item-card}} {title}\n:link: {link}\n:link-type: doc\n{top}\n{text}\n:::"
+def card(name: str, picture: str | None, title: str, text: str) -> str:
+    """One card of the first page's gallery: a lesson or part with the picture of its idea."""
+    top = f":img-top: {picture}\n:img-alt: {alternative_texts()[name]['idea']}\n" if picture else ""
+    return f":::{{grid-item-card}} {title}\n:link: {lesson_path(name)}\n:link-type: doc\n{top}\n{text}\n:::"
 
 
 def gallery(titles: dict[str, str], ideas: dict[str, str | None], parts: bool) -> str:
@@ -208,7 +221,7 @@ def gallery(titles: dict[str, str], ideas: dict[str, str | None], parts: bool) -
     cards = []
     for name, title in titles.items():
         if ("." in name) == parts:
-            cards.append(card(lesson_path(name), ideas[name], *parted(title)))
+            cards.append(card(name, ideas[name], *parted(title)))
     return "\n\n".join(cards)
 
 
@@ -346,6 +359,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     lay_out(Stage(SOURCE), done)
     status = sphinx(options.fresh)
     if not status:
+        if (TARGET / "explorer").exists():  # from now on its links to the book's pages lead somewhere
+            (TARGET / "explorer/book.js").write_text("(self.explorerParts ??= {}).book = true;\n", encoding="utf-8")
         print(f"the book: {TARGET.relative_to(ROOT)}/index.html")
     return status
 

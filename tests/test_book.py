@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import base64
+import io
 import json
 import re
 import shutil
@@ -14,6 +17,7 @@ from urllib.parse import unquote
 import matplotlib.pyplot as plt
 import pytest
 import torch
+from nbformat.v4 import new_code_cell, new_output
 
 from course.figures import describe, map_grid
 from utils import PROJECT_ROOT
@@ -113,6 +117,42 @@ def test_a_changed_cell_or_module_changes_the_key(monkeypatch):
     monkeypatch.undo()
     next(cell for cell in notebook.cells if cell.cell_type == "code").source += "\nx = 1"
     assert notebooks.key_of(name, notebook) != before
+
+
+def shown_figures(name: str) -> list[str]:
+    """The names of the figures that a lesson shows, in order."""
+    calls = [node for node in ast.walk(ast.parse(text_of(name))) if isinstance(node, ast.Call)]
+    shows = [call for call in calls if isinstance(call.func, ast.Attribute) and call.func.attr == "show"]
+    return [call.args[1].value for call in sorted(shows, key=lambda call: call.lineno) if len(call.args) == 2]
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_every_figure_has_a_sentence_for_those_who_cannot_see_it(name):
+    sentences = build.alternative_texts()[name]
+    assert list(sentences) == shown_figures(name)                      # each has one, in order, and there is no other
+    assert len(sentences) == text_of(name).count("lesson.show(")
+    assert len(set(sentences.values())) == len(sentences)
+    for sentence in sentences.values():
+        assert 60 < len(sentence) < 330, sentence
+        assert sentence.endswith("."), sentence
+        assert sentence.count(".") == 1, sentence
+
+
+def test_there_are_sentences_for_no_other_lesson():
+    assert list(build.alternative_texts()) == LESSONS
+
+
+def test_the_sentence_is_what_stands_behind_the_picture_in_the_book(tmp_path):
+    figure, _ = plt.subplots()
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png")
+    plt.close(figure)
+    data = {"image/png": base64.b64encode(stream.getvalue()).decode()}
+    metadata = {"image/png": {"alt": "what is written in it"}, "name": "relu"}
+    cell = new_code_cell(outputs=[new_output("display_data", data, metadata=metadata)])
+    (file,) = build.with_pictures(build.Stage(tmp_path), cell, "05_gradcam")
+    shown = cell.outputs[0].data["text/markdown"]
+    assert shown == f"![{build.alternative_texts()['05_gradcam']['relu']}]({file})"
 
 
 def test_a_figure_is_described_by_what_is_written_in_it():

@@ -151,6 +151,7 @@ def build(folder: Path) -> None:
     write_text(parts / "photographs.js", part("photographs", photographs()))
     known = {"networks": facts, "classes": class_names(), "colours": colours()}
     write_text(parts / "facts.js", "".join(part(name, value) for name, value in known.items()))
+    write_text(parts / "book.js", part("book", (folder / "index.html").exists()))
     write_text(parts / "app.js", bundle("app.js"))
     write_text(parts / "LICENCES.md", licences())
     for file in ("style.css", "icon.svg"):

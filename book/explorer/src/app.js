@@ -9,12 +9,16 @@ import { Client } from './parts.js';
 import { embedded, ownPicture } from './pictures.js';
 import { Removal } from './remove.js';
 import { fromAddress, toAddress, usualDetail } from './state.js';
+import * as texts from './texts.js';
 import { percent, short } from './texts.js';
+import { Walk } from './walk.js';
+import { bookPage, listenToWords } from './words.js';
 
 const find = (selector) => document.querySelector(selector);
 const { networks, photographs, classes } = self.explorerParts;
 
 const app = {
+  texts,
   networks,
   photographs,
   classes,
@@ -39,7 +43,9 @@ const app = {
     if (/memory|allocat|Array buffer|bad_alloc|Aborted/i.test(message)) {
       return 'The browser has no memory left. Close other tabs, or choose SqueezeNet, which needs little.';
     }
-    return /explorer\//.test(message) ? message : `The computation failed (${message}). Reload the page and try again.`;
+    return /explorer\//.test(message)
+      ? message
+      : `The computation failed (${message}). Choose a picture to start it anew, or reload the page.`;
   },
 
   remember() {
@@ -61,6 +67,14 @@ const app = {
           .join(', ')}.`
       : ' Type a part of a name, and choose.';
     throw new Error(`"${text}" is not one of the network's 1000 classes.${hint}`);
+  },
+
+  /** What an address says, without opening the page anew. */
+  go(address) {
+    app.state = fromAddress(address, networks, photographs);
+    showSettings();
+    find('#share').value = 0;
+    return choosePicture(embedded(photographs.find(({ name }) => name === app.state.photo)), true);
   },
 
   shown() {
@@ -292,7 +306,7 @@ function showSettings() {
   const { state } = app;
   find('#network').value = state.network;
   find('#two').checked = state.two;
-  for (const key of ['sign', 'scale', 'detail', 'behind', 'opacity']) find(`#${key}`).value = state[key];
+  for (const key of ['sign', 'scale', 'detail', 'behind', 'opacity', 'rival']) find(`#${key}`).value = state[key];
   find('#opacity').nextElementSibling.textContent = `${state.opacity} %`;
   find('#panels').classList.toggle('two', state.two);
   find('#scale-field').hidden = !state.two;
@@ -310,6 +324,11 @@ function listenToSettings() {
       app.paint();
     });
   }
+  find('#rival').addEventListener('change', ({ target }) => {
+    app.state.rival = target.value;
+    app.remember();
+    app.removal.start();
+  });
   find('#two').addEventListener('change', (event) => {
     app.state.two = event.target.checked;
     app.remember();
@@ -349,6 +368,37 @@ async function copyLink({ target }) {
   }, 2000);
 }
 
+/** A browser may take back the memory of all canvases, and say so; what was drawn is then drawn anew. */
+function listenToLosses() {
+  document.addEventListener(
+    'contextlost',
+    () => app.say('The browser has lost the memory of its pictures. They are drawn again when it has some.'),
+    true,
+  );
+  document.addEventListener(
+    'contextrestored',
+    () => {
+      app.say('');
+      if (app.picture) showPixels(find('#photo'), app.picture.rgba);
+      app.paint();
+      app.removal.show();
+      app.cover.show();
+      app.fake.paint();
+    },
+    true,
+  );
+}
+
+/** Links to pages of the book lead there if there is one, and are plain words if not. */
+function linkToBook() {
+  for (const link of document.querySelectorAll('[data-book]')) {
+    const page = bookPage(link.dataset.book);
+    if (!page) continue;
+    link.href = page;
+    link.hidden = false;
+  }
+}
+
 function setTheme(theme) {
   document.documentElement.dataset.theme = theme;
 }
@@ -366,6 +416,10 @@ function build() {
   app.client = new Client((message) => app.say(app.explainError(new Error(message))));
   [app.removal, app.cover, app.fake] = [new Removal(app), new Cover(app), new Fake(app)];
   for (const name of Object.keys(openers)) find(`#tab-${name}`).addEventListener('click', () => chooseTab(name));
+  app.walk = new Walk(app);
+  listenToWords();
+  linkToBook();
+  listenToLosses();
   arrows(find('.tabs'), ({ id }) => chooseTab(id.slice(4)));
   listenToFiles();
   listenToSettings();

@@ -3,7 +3,8 @@
 import { colourScale, paintBar, paintCurves, paintMap, showPixels } from './draw.js';
 import { blockSums, enlarge, overColours, SIZE } from './numbers.js';
 import { LIMITS } from './state.js';
-import { BASELINES, METHODS, percent, short } from './texts.js';
+import { BASELINES, METHODS, OPTIONS, percent, short } from './texts.js';
+import { bookPage, write } from './words.js';
 
 /** A result of the worker -> a map of 224 x 224, signed or of strengths only. */
 export function mapOf({ attribution, cells, height, width }, signed) {
@@ -37,8 +38,13 @@ export class Panel {
   }
 
   fill() {
-    const select = this.find('.method');
-    select.replaceChildren(...Object.entries(METHODS).map(([key, { title }]) => new Option(title, key)));
+    for (const [key, { title, group }] of Object.entries(METHODS)) {
+      const select = this.find('.method');
+      if (select.lastElementChild?.label !== group) {
+        select.append(Object.assign(document.createElement('optgroup'), { label: group }));
+      }
+      select.lastElementChild.append(new Option(title, key));
+    }
     this.element.setAttribute('aria-label', `Map ${this.index + 1}`);
   }
 
@@ -91,52 +97,59 @@ export class Panel {
 
   showChoice() {
     const { method } = this.choice,
-      { about, watch } = METHODS[method];
+      { about, watch, unit, lesson } = METHODS[method];
     this.find('.method').value = method;
     this.find('.class').value = this.app.top ? this.app.classes[this.target] : '';
-    this.find('.about').textContent = about;
-    this.find('.watch').textContent = `Watch for: ${watch}`;
+    write(this.find('.about'), about);
+    write(this.find('.watch'), `Watch for: ${watch}`);
+    write(this.find('.unit'), `The numbers at the colours: ${unit}.`);
+    const page = bookPage(`${lesson}.html`);
+    this.find('.lesson').parentElement.hidden = !page;
+    if (page) this.find('.lesson').href = page;
     this.find('.options').replaceChildren(...(METHODS[method].options ?? []).map((key) => this.option(key)));
   }
 
-  /** The field for one option of the method. */
+  /** The field for one option of the method, with what it does. */
   option(key) {
     const label = document.createElement('label'),
-      { facts } = this.app,
-      set = (value) => {
-        this.choice[key] = value;
-        this.changed();
-      };
-    if (key === 'layer' || key === 'baseline') {
-      const layers = facts.layers.map(({ name, shape }, k) => [k ? name : null, `${shape[2]} × ${shape[3]} cells (${name})`]);
-      const entries = key === 'layer' ? layers : Object.entries(BASELINES);
-      const select = document.createElement('select');
-      select.append(...entries.map(([value, text]) => new Option(text, value ?? '')));
-      select.value = this.choice[key] ?? '';
-      select.addEventListener('change', () => set(select.value || null));
-      label.append(key === 'layer' ? 'Layer' : 'Empty picture (baseline)', select);
-      return label;
-    }
-    const words = { samples: 'Noisy copies', noise: 'Noise level', steps: 'Steps' },
-      input = document.createElement('input');
-    const [min, max] = LIMITS[key];
-    Object.assign(input, {
-      type: 'number',
-      min,
-      max,
-      step: key === 'noise' ? 0.05 : 1,
-      value: this.choice[key],
-      className: 'class',
-    });
+      [words, why] = OPTIONS[key],
+      field = key === 'layer' || key === 'baseline' ? this.choiceField(key) : this.numberField(key, words),
+      hint = Object.assign(document.createElement('small'), { textContent: why, id: `why-${key}-${this.index}` });
+    field.setAttribute('aria-describedby', hint.id);
+    label.append(words, field, hint);
+    return label;
+  }
+
+  set(key, value) {
+    this.choice[key] = value;
+    this.changed();
+  }
+
+  choiceField(key) {
+    const { layers } = this.app.facts,
+      order = (k) => (k === 0 ? 'last' : k === layers.length - 1 ? 'early' : 'middle'),
+      names = layers.map(({ name, shape }, k) => [k ? name : null, `${order(k)}: ${shape[2]} × ${shape[3]} (${name})`]);
+    const select = document.createElement('select');
+    const entries = key === 'layer' ? names : Object.entries(BASELINES);
+    select.append(...entries.map(([value, text]) => new Option(text, value ?? '')));
+    select.value = this.choice[key] ?? '';
+    select.addEventListener('change', () => this.set(key, select.value || null));
+    return select;
+  }
+
+  numberField(key, words) {
+    const input = document.createElement('input'),
+      [min, max] = LIMITS[key],
+      step = key === 'noise' ? 0.05 : 1;
+    Object.assign(input, { type: 'number', min, max, step, value: this.choice[key], className: 'class' });
     input.addEventListener('change', () => {
       const value = Number(input.value);
       if (Number.isFinite(value) && input.value !== '' && value >= min && value <= max)
-        return set(key === 'noise' ? value : Math.round(value));
-      this.app.say(`${words[key]} must lie between ${min} and ${max}.`);
+        return this.set(key, key === 'noise' ? value : Math.round(value));
+      this.app.say(`${words} must lie between ${min} and ${max}.`);
       input.value = this.choice[key];
     });
-    label.append(words[key], input);
-    return label;
+    return input;
   }
 
   /** The picture has changed: no map of another one stays over it. */
@@ -241,16 +254,16 @@ export class Panel {
       );
       facts.push(
         complete
-          ? `Completeness gap: ${(100 * Math.abs((shares - gain) / gain)).toFixed(2)} % (0 is exact).`
+          ? `[completeness gap|Completeness gap]: ${(100 * Math.abs((shares - gain) / gain)).toFixed(2)} % (0 is exact).`
           : `Step ${done} of ${total}.`,
       );
       this.drawPath(path, done / total);
     }
     if (method === 'gradCam' || method === 'cam')
-      facts.push(`The layer has ${height} × ${width} places, enlarged to 224 × 224.`);
+      facts.push(`The layer has ${height} × ${width} [place|places], enlarged to 224 × 224 pixels.`);
     if (this.stopped) facts.push('Stopped.');
     else if (this.seconds && done === total && !this.job) facts.push(`It took ${this.seconds.toFixed(1)} s.`);
-    this.find('.facts').textContent = facts.join(' ');
+    write(this.find('.facts'), facts.join(' '));
   }
 
   drawPath(path) {
@@ -278,12 +291,12 @@ export class Panel {
   }
 
   paint(map, scale) {
-    const { behind, opacity } = this.app.state;
+    const { behind, opacity, sign } = this.app.state;
     showPixels(this.canvas, paintMap(map, scale, behind === 'photo' ? this.app.picture.rgba : null, opacity / 100));
     paintBar(this.find('.bar'), scale);
     this.find('.low').textContent = short(scale.low);
     this.find('.high').textContent = short(scale.limit);
-    this.find('.unit').textContent = `Scale: ${METHODS[this.choice.method].unit}.`;
+    write(this.find('.read'), METHODS[this.choice.method].read[sign === 'signed' ? 1 : 0]);
     this.canvas.setAttribute('aria-label', `${this.title}: ${this.inWords(map)}`);
   }
 

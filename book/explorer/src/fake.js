@@ -14,6 +14,7 @@ const QUESTIONS = [
 export class Fake {
   constructor(app) {
     this.app = app;
+    this.cards = [];
     this.score = [0, 0, 0]; // right, asked, what blind guessing would get
     find('#again').addEventListener('click', () => app.chooseAnyPhotograph());
   }
@@ -80,17 +81,23 @@ export class Fake {
       const button = document.createElement('button'),
         canvas = document.createElement('canvas');
       [canvas.width, canvas.height] = [224, 224];
-      showPixels(canvas, paintMap(card.map, colourScale([card.map], false), null, 1));
       const label = document.createElement('span'),
         note = document.createElement('small');
       label.textContent = `Map ${k + 1}`;
       button.type = 'button';
       button.append(canvas, label, note);
       button.addEventListener('click', () => this.choose(card));
-      return Object.assign(card, { button, note });
+      return Object.assign(card, { button, canvas, note });
     });
     find('#fake-maps').replaceChildren(...buttons.map(({ button }) => button));
     find('#fake-question').textContent = QUESTIONS[0][1];
+    this.paint();
+  }
+
+  paint() {
+    for (const { canvas, map } of this.cards) {
+      showPixels(canvas, paintMap(map, colourScale([map], false), null, 1));
+    }
   }
 
   choose(card) {

@@ -25,6 +25,8 @@ export async function unpack(text) {
   return new Uint8Array(await new Response(stream.pipeThrough(new DecompressionStream('gzip'))).arrayBuffer());
 }
 
+const PATIENCE = 120_000; // milliseconds without a word from the worker while it has something to do
+
 /** A worker with the runtime in it: ask(job, settings, onPartial) and stop(id). */
 export class Client {
   constructor(onCrash) {
@@ -32,6 +34,7 @@ export class Client {
     this.waiting = new Map();
     this.opened = new Map();
     this.count = 0;
+    this.patience = PATIENCE;
   }
 
   async start() {
@@ -70,7 +73,14 @@ export class Client {
       this.waiting.set(id, { resolve, reject, onPartial });
     });
     this.worker.postMessage({ id, job, ...settings });
+    this.watch();
     return { id, done };
+  }
+
+  /** A worker that the browser ended, for want of memory perhaps, says nothing: so silence counts. */
+  watch() {
+    clearTimeout(this.timer);
+    if (this.waiting.size) this.timer = setTimeout(() => this.crash('it was silent for too long'), this.patience);
   }
 
   stop(id) {
@@ -80,14 +90,19 @@ export class Client {
   receive({ id, partial, result, stopped, seconds, error }) {
     const asked = this.waiting.get(id);
     if (!asked) return;
-    if (partial) return void asked.onPartial(partial);
+    if (partial) {
+      this.watch();
+      return void asked.onPartial(partial);
+    }
     this.waiting.delete(id);
+    this.watch();
     if (error) asked.reject(new Error(error));
     else asked.resolve({ ...result, stopped, seconds });
   }
 
   crash(message) {
     this.worker.terminate();
+    clearTimeout(this.timer);
     for (const { reject } of this.waiting.values()) reject(new Error(message));
     this.waiting.clear();
     this.opened.clear();

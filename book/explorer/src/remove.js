@@ -1,11 +1,27 @@
 // Take pixels away: the probability while those that a map ranks first vanish, against as many at random.
 
 import { paintCurves, showPixels } from './draw.js';
-import { normals, PIXELS, randomStream, ranking, toPixels, without } from './numbers.js';
+import { normals, PIXELS, SIZE, randomStream, ranking, toPixels, without } from './numbers.js';
 import { mapOf } from './explain.js';
 import { percent } from './texts.js';
 
+const PATCH = 16;
 const SHARES = Array.from({ length: 21 }, (_, k) => k / 20);
+/** Random numbers for all pixels: one for each, or one for each patch. */
+function noise(rival) {
+  const draws = normals(PIXELS, randomStream(7)),
+    patch = (i) => Math.floor(i / SIZE / PATCH) * SIZE + Math.floor((i % SIZE) / PATCH);
+  return rival === 'pixels' ? draws : draws.map((_, i) => draws[patch(i)]);
+}
+
+/** What two probabilities say, in one sentence. */
+function verdict(byMap, byChance) {
+  if (Math.abs(byMap - byChance) < 0.05) return 'No difference to speak of between the map and chance here.';
+  return byMap < byChance
+    ? 'The map beats chance here: its pixels mattered more.'
+    : 'Chance does better here: the map missed pixels that matter, or the holes themselves do the harm.';
+}
+
 const find = (selector) => document.querySelector(selector);
 
 export class Removal {
@@ -23,7 +39,7 @@ export class Removal {
     if (this.job) app.client.stop(this.job);
     await panel.found;
     if (!panel.result) return;
-    this.orders = [ranking(mapOf(panel.result, false)), ranking(normals(PIXELS, randomStream(7)))];
+    this.orders = [ranking(mapOf(panel.result, false)), ranking(noise(app.state.rival))];
     this.curves = [[], []];
     this.title = panel.title;
     const request = {
@@ -70,6 +86,9 @@ export class Removal {
         `${Math.round(100 * share)} % of the pixels taken away by ${name === 'map' ? 'the map' : 'chance'}`,
       );
     });
+    const [byMap, byChance] = this.curves.map((curve) => curve[step]),
+      known = byMap !== undefined && byChance !== undefined;
+    find('#verdict').textContent = !share ? 'Now move the slider.' : known ? verdict(byMap, byChance) : '';
     this.draw(share);
   }
 

@@ -20,6 +20,7 @@ export function defaults() {
     detail: 'pixels',
     behind: 'photo',
     opacity: 85,
+    rival: 'pixels',
     maps: [
       { method: 'gradient', ...map },
       { method: 'gradCam', ...map },
@@ -50,6 +51,7 @@ export function fromAddress(text, facts, photographs) {
   state.scale = one(given.get('scale'), ['own', 'one'], state.scale);
   state.detail = one(given.get('detail'), ['pixels', 'blocks'], usualDetail(state.sign));
   state.behind = one(given.get('behind'), ['photo', 'none'], state.behind);
+  state.rival = one(given.get('rival'), ['pixels', 'patches'], state.rival);
   state.opacity = number(given.get('opacity'), [0, 100], state.opacity);
   state.maps.forEach((map, k) => {
     const get = (key) => given.get(`${key}${k + 1}`);
@@ -73,7 +75,7 @@ export function fromAddress(text, facts, photographs) {
 export function toAddress(state) {
   const usual = { ...defaults(), detail: usualDetail(state.sign) },
     given = new URLSearchParams();
-  for (const key of ['photo', 'network', 'tab', 'sign', 'scale', 'detail', 'behind', 'opacity']) {
+  for (const key of ['photo', 'network', 'tab', 'sign', 'scale', 'detail', 'behind', 'opacity', 'rival']) {
     if (state[key] !== usual[key] && state[key] !== null) given.set(key, state[key]);
   }
   if (state.two) given.set('two', '1');
