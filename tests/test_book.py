@@ -232,6 +232,21 @@ def test_every_link_leads_somewhere():
 @pytest.mark.slow
 @pytest.mark.pages
 @built
+def test_links_of_the_explorer_lead_into_the_book():
+    folder, anchors = PROJECT_ROOT / "book/explorer", page_of(BOOK / "glossary.html").anchors
+    texts = (folder / "src/texts.js").read_text(encoding="utf-8")
+    pages = re.findall('data-book="([^"]+)"', (folder / "explorer.html").read_text(encoding="utf-8"))
+    pages += [f"{lesson}.html" for lesson in re.findall("lesson: '([^']+)'", texts)]
+    assert len(pages) > 8
+    assert [page for page in pages if not (BOOK / page).exists()] == []
+    terms = re.findall("glossary: '([^']+)'", texts)
+    assert len(terms) > 10
+    assert [term for term in terms if f"term-{term.replace(' ', '-')}" not in anchors] == []
+
+
+@pytest.mark.slow
+@pytest.mark.pages
+@built
 def test_every_picture_has_an_alternative_text():
     for file in PAGES:
         for picture in page_of(file).pictures:

@@ -346,9 +346,10 @@ def test_own_picture_and_bad_ones(page, address, tmp_path, model):
 
 
 def test_own_jpeg_lying_on_its_side(page, address, tmp_path, model):
-    """The browser's decoder is not Pillow's: they round colours differently, and the browser stays in its own sRGB.
+    """The browser decodes and turns it, as Pillow does here: both do so with libjpeg-turbo.
 
-    So pixels may differ by a few grey levels, and the five best answers are the same, by probabilities within 0.02.
+    Another browser's decoder may round colours differently, and a browser obeys a colour profile, which the lessons do
+    not. So pixels may be two grey levels off, and the five best answers are the same, by probabilities within 0.01.
     """
     upright, own = load_image("koala.jpg"), tmp_path / "own.jpg"
     turned = upright.transpose(Image.Transpose.ROTATE_90)              # a camera would note: turn by 90 degrees
@@ -363,12 +364,12 @@ def test_own_jpeg_lying_on_its_side(page, address, tmp_path, model):
     seen = torch.tensor(page.evaluate("() => Array.from(self.explorer.picture.tensor)")).reshape(image.shape)
     grey_levels = (seen - image).abs() * 0.225 * 255
     print(f"grey levels: mean {float(grey_levels.mean()):.2f}, largest {float(grey_levels.max()):.1f}")
-    assert float(grey_levels.mean()) < 1
-    assert float(grey_levels.max()) < 12
+    assert float(grey_levels.mean()) < 0.5
+    assert float(grey_levels.max()) < 2.5
     shown = page.locator("#top button").evaluate_all("all => all.map((one) => [one.dataset.index, one.dataset.p])")
     right = predict(model, image)[0]
     assert [int(index) for index, _ in shown] == [index for index, _, _ in right]
-    assert [float(p) for _, p in shown] == pytest.approx([p for _, _, p in right], abs=0.02)
+    assert [float(p) for _, p in shown] == pytest.approx([p for _, _, p in right], abs=0.01)
 
 
 @pytest.mark.brief
@@ -394,6 +395,16 @@ def test_deletion_follows_the_map(page, address, model):
     difference = curves[0][4] - curves[1][4]
     said = page.locator("#verdict").inner_text()
     assert said.startswith("No difference" if abs(difference) < 0.05 else "Chance" if difference > 0 else "The map")
+
+
+def test_another_photograph_while_pixels_are_taken_away(page, address):
+    """What was under way for the old picture ends, and nothing of it comes into the new one's curves."""
+    open_page(page, address, photo="cat", method1="gradCam", tab="remove")
+    page.locator("#remove-progress").wait_for(state="visible")
+    page.locator("#strip [data-name=koala]").click()
+    page.wait_for_function("() => self.explorer.picture.name === 'koala' && self.explorer.removal.curves[0].length > 2")
+    curves, top = page.evaluate("() => [self.explorer.removal.curves, Math.max(...self.explorer.probabilities)]")
+    assert curves[0][0] == curves[1][0] == pytest.approx(top, abs=1e-6)
 
 
 def test_chance_can_take_patches_away(page, address):
@@ -475,6 +486,16 @@ def test_everything_has_a_name(page, address):
     assert "of nine parts the strongest are" in page.locator(".map").first.get_attribute("aria-label")
 
 
+def test_weight_of_the_page(address):
+    """What a teacher puts on a server: megabytes of the page with SqueezeNet, and what ResNet-50 adds on demand."""
+    folder = Path(unquote(urlparse(address).path)).parent
+    sizes = {file.name: file.stat().st_size / 1e6 for file in (folder / "explorer").iterdir()}
+    large = sizes.pop("resnet50.js")
+    print(f"{sum(sizes.values()):.1f} MB, and {large:.1f} MB on demand")
+    assert sum(sizes.values()) < 14
+    assert large < 70
+
+
 def test_the_lock_file_names_no_registry():
     lock = (HERE / "package-lock.json").read_text()
     assert '"resolved"' not in lock
@@ -539,14 +560,15 @@ def test_words_have_a_meaning_and_a_place_in_the_glossary(page, address):
     assert all((PROJECT_ROOT / f"{method['lesson']}.py").exists() for method in methods.values())
 
 
-@pytest.mark.parametrize("method", ["smoothGrad", "integratedGradients", "gradCam"])
-def test_every_setting_says_what_it_does(page, address, method):
-    open_page(page, address, photo="koala", two=1, method1=method, samples1=1, steps1=2)
-    settings = page.locator(".options :is(select, input), .common :is(select, input[type=range])")
-    assert settings.count() >= 6
-    for setting in settings.all():
-        hint = page.locator(f"#{setting.get_attribute('aria-describedby')}")
-        assert len(hint.inner_text()) > 10
+def test_every_setting_says_what_it_does(page, address):
+    open_page(page, address, photo="koala", two=1, samples1=1, method1="smoothGrad")
+    for method, count in (("smoothGrad", 2), ("gradCam", 1), ("integratedGradients", 2)):
+        page.locator(".method").first.select_option(method)
+        settings = page.locator(".panel").first.locator(".options :is(select, input)")
+        assert settings.count() == count
+        for setting in [*settings.all(), *page.locator(".common :is(select, input[type=range])").all()]:
+            hint = page.locator(f"#{setting.get_attribute('aria-describedby')}")
+            assert len(hint.inner_text()) > 10
 
 
 def test_the_first_steps_lead_through_the_page(page, address):
@@ -581,7 +603,7 @@ def test_links_to_the_book_where_there_is_one(page, address):
 
 
 TEXTS = """() => [...document.querySelectorAll('body *')].filter((e) => e.checkVisibility() && !e.disabled)
-  .filter((e) => ['SELECT', 'INPUT'].includes(e.tagName)
+  .filter((e) => e.matches('select, input.class')
     || [...e.childNodes].some((child) => child.nodeType === Node.TEXT_NODE && child.data.trim()))
   .filter((e) => !['OPTION', 'OPTGROUP', 'SCRIPT'].includes(e.tagName) && !e.closest('[aria-hidden=true], noscript'))
   .map((e) => {
@@ -590,7 +612,7 @@ TEXTS = """() => [...document.querySelectorAll('body *')].filter((e) => e.checkV
     const bar = e.closest('.bars button')?.querySelector('i');
     if (bar) behind.unshift(getComputedStyle(bar).backgroundColor);
     const style = getComputedStyle(e);
-    return [e.textContent.trim().slice(0, 40), e.closest('svg') ? style.fill : style.color, behind];
+    return [(e.value ?? e.textContent).trim().slice(0, 40), e.closest('svg') ? style.fill : style.color, behind];
   })"""
 
 
@@ -674,7 +696,7 @@ def test_memory_that_is_short_gets_a_sentence(page, address):
 
 def test_a_lost_canvas_is_drawn_again(page, address):
     open_page(page, address, photo="koala")
-    pixels = "() => Array.from(document.querySelector('.map').getContext('2d').getImageData(0, 0, 224, 224).data)"
+    pixels = "() => document.querySelector('.map').toDataURL()"
     before = page.evaluate(pixels)
     page.evaluate("""() => {
       const map = document.querySelector('.map');

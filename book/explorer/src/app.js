@@ -161,6 +161,7 @@ async function predict() {
     { picture } = app,
     large = network === 'resnet50' && !app.client.opened.has(network);
   app.top = null;
+  app.removal.clear();
   find('#says').textContent = large
     ? 'Loading ResNet-50, 50 MB. This takes a few seconds …'
     : 'The network is looking …';

@@ -128,7 +128,7 @@ export class Panel {
   choiceField(key) {
     const { layers } = this.app.facts,
       order = (k) => (k === 0 ? 'last' : k === layers.length - 1 ? 'early' : 'middle'),
-      names = layers.map(({ name, shape }, k) => [k ? name : null, `${order(k)}: ${shape[2]} × ${shape[3]} (${name})`]);
+      names = layers.map(({ name, shape }, k) => [k ? name : null, `${order(k)}: ${shape[2]} × ${shape[3]} places`]);
     const select = document.createElement('select');
     const entries = key === 'layer' ? names : Object.entries(BASELINES);
     select.append(...entries.map(([value, text]) => new Option(text, value ?? '')));

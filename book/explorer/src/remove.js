@@ -32,15 +32,25 @@ export class Removal {
     find('#remove-progress button').addEventListener('click', () => app.client.stop(this.job));
   }
 
+  /** The picture or its map is another one: what was under way for the old one ends. */
+  clear() {
+    if (this.job) this.app.client.stop(this.job);
+    this.job = null;
+    this.asked = null;
+    this.orders = null;
+    this.curves = [[], []];
+    find('#remove-progress').hidden = true;
+  }
+
   /** Start anew with the map at hand; both orders go through the network at every twentieth. */
   async start() {
     const panel = this.app.panels[0],
       { app } = this;
-    if (this.job) app.client.stop(this.job);
+    this.clear();
+    const asked = (this.asked = {});
     await panel.found;
-    if (!panel.result) return;
+    if (this.asked !== asked || !panel.result) return;
     this.orders = [ranking(mapOf(panel.result, false)), ranking(noise(app.state.rival))];
-    this.curves = [[], []];
     this.title = panel.title;
     const request = {
       name: app.state.network,
