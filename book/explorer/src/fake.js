@@ -121,7 +121,7 @@ export class Fake {
 
   name(card) {
     const filter = this.cards.find(({ kind }) => kind === 'edges');
-    const r = card === filter ? '' : ` Likeness to the edges: r = ${correlation(card.map, filter.map).toFixed(2)}.`;
+    const r = card === filter ? '' : `. Likeness to the edges: r = ${correlation(card.map, filter.map).toFixed(2)}`;
     card.note.textContent = card.title + r;
   }
 
