@@ -210,7 +210,8 @@ if __name__ == "__main__":
 # ## Deletion and insertion, with bands
 #
 # Blue is the method, dashed the noise *as fine as its map*. The bands are two standard errors of the mean: where they
-# overlap, look at the paired differences below before you say anything.
+# overlap, look at the paired differences below before you say anything. The scenes have two numbers above each map: its
+# share on the animal, and in brackets how much that is of what so coarse a map can reach.
 
 # %%
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from course.figures import forest_plot, map_grid
 from evaluation.methods import CONTROLS, matched_controls
 from evaluation.planted_scenes import energy_pointing_game, union
-from evaluation.study import Picture, Run
+from evaluation.study import Picture, Run, reachable
 from evaluation.verdicts import METRICS
 from utils import class_names
 
@@ -38,16 +38,19 @@ def figure_gallery(run: Run, pictures: Sequence[Picture]) -> Figure:
 
 
 def figure_scenes(run: Run, scenes: Sequence[Picture]) -> Figure:
-    """Planted scenes: the mask, and each map with its energy and that of the edges."""
+    """Planted scenes: the mask, and each map with its energy; in brackets as a share of what its grain can reach."""
     masks = torch.stack([union(scene.masks) for scene in scenes])
     columns, notes = {"the animal": masks.float()}, {}
     for method in [*known(run), *(method for method in ("edges", "edges_coarse") if method in run.methods)]:
         maps = torch.stack([run.map(scene, method) for scene in scenes])
         energies = [energy_pointing_game(*pair) for pair in zip(maps, masks, strict=True)]
+        most = [reachable(run, scene, method) for scene in scenes]
         columns[two_lines(method)] = maps
-        notes[two_lines(method)] = ["empty" if np.isnan(energy) else f"{energy:.2f}" for energy in energies]
+        notes[two_lines(method)] = ["empty" if np.isnan(energy) else f"{energy:.2f} ({energy / best:.2f})"
+                                    for energy, best in zip(energies, most, strict=True)]  # fmt: skip
     images, titles = torch.cat([scene.image for scene in scenes]), [scene.name.split(" ", 1)[1] for scene in scenes]
-    return map_grid(images, columns, notes=notes, size=1.8, titles=titles, heading="Share on the animal")
+    heading = "Share on the animal (of what is reachable)"
+    return map_grid(images, columns, notes=notes, size=1.8, titles=titles, heading=heading)
 
 
 def band(axis: Axes, curves: np.ndarray, color: str, style: str) -> None:

@@ -19,7 +19,7 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from course import parts
-from evaluation import methods, study, study_pictures
+from evaluation import methods, study, study_figures, study_pictures
 from evaluation.deletion_insertion import area_under_curve
 from evaluation.is_it_chance import estimate, hit_rate
 from evaluation.methods import CONTROLS, centre_map, uniform_map
@@ -499,3 +499,18 @@ def test_energies_of_the_figure_are_those_of_the_table(small):
     table = evaluate(small, ["scenes"])
     map = small.map(small.pictures[2], "share")
     assert energy_pointing_game(map, small.pictures[2].masks) == value(table, "scene00 hen", "share", "energy")
+
+
+def test_scenes_show_energy_and_its_share_of_what_is_reachable(small, monkeypatch):
+    """A map that is the whole coarse animal has all that is reachable, and less energy than the animal itself."""
+    scene = small.pictures[2]
+    small.methods["grad_cam"] = lambda m, x, t: small.map(scene, "animal_coarse")[None]
+    monkeypatch.setattr(study, "grain", lambda _model, _image: (4, 6))
+    shown = {}
+    monkeypatch.setattr(study_figures, "map_grid", lambda images, maps, **options: shown.update(options["notes"]))
+    study_figures.figure_scenes(small, [scene])
+    energy = energy_pointing_game(small.map(scene, "animal_coarse"), scene.masks)
+    assert 0.3 < energy < 0.95
+    assert shown["grad\ncam"] == [f"{energy:.2f} (1.00)"]
+    assert shown["share"] == ["{0:.2f} ({0:.2f})".format(energy_pointing_game(small.map(scene, "share"), scene.masks))]
+    assert shown["never"] == ["empty"]
