@@ -330,7 +330,7 @@ REFERENCE = str(PROJECT_ROOT / "05_gradcam.py")
 HOSTILE = {
     "1.2": ["return ("],
     "3.1": ["while True:", "    pass"],
-    "3.3": ["sys.exit(0)"],
+    "3.3": ["raise SystemExit"],
     "3.4": ["__import__('os')._exit(0)"],
     "4.1": ["while True:", "    print('x' * 10**6)"],
     "4.2": ["torch.set_default_dtype(torch.float16); torch.set_grad_enabled(False); torch.set_num_threads(7)",
