@@ -317,9 +317,12 @@ def test_smoothgrad_can_be_stopped(page, address):
     page.evaluate("() => { self.explorer.state.maps[0].samples = 200; }")
     page.locator(".method").first.select_option("smoothGrad")
     page.locator(".panel .progress span").first.filter(has_text=re.compile("^[1-9][0-9]* of 200$")).wait_for()
+    facts = page.locator(".facts").first
+    assert facts.get_attribute("aria-busy") == "true"                  # not read aloud step by step
     page.locator(".panel .progress button").first.click()
     page.locator(".map[data-state=stopped]").wait_for()
-    assert "Stopped." in page.locator(".facts").first.inner_text()
+    assert facts.get_attribute("aria-busy") == "false"
+    assert "Stopped." in facts.inner_text()
 
 
 def test_own_picture_and_bad_ones(page, address, tmp_path, model):

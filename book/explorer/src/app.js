@@ -163,7 +163,7 @@ async function predict() {
   app.top = null;
   app.removal.clear();
   find('#says').textContent = large
-    ? 'Loading ResNet-50, 50 MB. This takes a few seconds …'
+    ? 'Loading ResNet-50, 63 MB. This takes a few seconds …'
     : 'The network is looking …';
   find('#top').setAttribute('aria-busy', 'true');
   try {
@@ -407,7 +407,7 @@ function setTheme(theme) {
 function build() {
   setTheme(matchMedia('(prefers-color-scheme: dark)').matches ? 'dark' : 'light');
   find('#network').replaceChildren(
-    ...Object.entries(networks).map(([name, { title }], k) => new Option(`${title}${k ? ' (50 MB)' : ''}`, name)),
+    ...Object.entries(networks).map(([name, { title }]) => new Option(`${title}: ${texts.NETWORKS[name]}`, name)),
   );
   find('#classes').replaceChildren(...classes.map((name) => new Option(name)));
   fillStrip();

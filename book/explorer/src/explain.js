@@ -212,6 +212,7 @@ export class Panel {
   refuse(sentence) {
     this.find('.progress').hidden = true;
     this.find('.facts').textContent = sentence;
+    this.find('.facts').setAttribute('aria-busy', 'false');
     this.canvas.dataset.state = 'refused';
     showPixels(this.canvas, this.app.picture.rgba);
     this.app.mapped(this);
@@ -220,6 +221,7 @@ export class Panel {
   progress(done, total) {
     const bar = this.find('.progress');
     bar.hidden = false;
+    this.find('.facts').setAttribute('aria-busy', 'true'); // a screen reader need not read every step
     this.canvas.dataset.state = 'busy';
     const progress = bar.querySelector('progress');
     if (total > 1) Object.assign(progress, { max: total, value: done });
@@ -264,6 +266,7 @@ export class Panel {
     if (this.stopped) facts.push('Stopped.');
     else if (this.seconds && done === total && !this.job) facts.push(`It took ${this.seconds.toFixed(1)} s.`);
     write(this.find('.facts'), facts.join(' '));
+    if (!this.job) this.find('.facts').setAttribute('aria-busy', 'false');
   }
 
   drawPath(path) {

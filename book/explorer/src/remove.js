@@ -98,7 +98,8 @@ export class Removal {
     });
     const [byMap, byChance] = this.curves.map((curve) => curve[step]),
       known = byMap !== undefined && byChance !== undefined;
-    find('#verdict').textContent = !share ? 'Now move the slider.' : known ? verdict(byMap, byChance) : '';
+    const said = !share ? 'Now move the slider.' : known ? verdict(byMap, byChance) : '';
+    if (find('#verdict').textContent !== said) find('#verdict').textContent = said; // read aloud once
     this.draw(share);
   }
 

@@ -109,6 +109,8 @@ export const OPTIONS = {
   layer: ['Layer', 'Early: many small places. Last: few large ones.'],
 };
 
+export const NETWORKS = { squeezenet1_1: 'small, quick', resnet50: 'right more often, 63 MB' };
+
 export const BASELINES = { mean: 'mean colour', black: 'black', white: 'white', blur: 'blurred picture' };
 
 /** Words of the field: what each means here, and under which name the book's glossary has it. */
