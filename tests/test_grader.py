@@ -334,6 +334,22 @@ def test_time_that_was_spent_waiting_for_a_processor_does_not_count(starved, tmp
     os.close(send)
 
 
+@pytest.mark.parametrize(
+    ("said", "reason"), [(b"ready 1", "ended the process"), (b"well done", "wrote into the grader's channel")]
+)
+def test_an_exercise_that_ends_its_process_is_told_from_one_that_forges(said, reason, tmp_path, monkeypatch):
+    """When the exercise's process is gone, the one above it says that it is ready for the next."""
+    receive, send = os.pipe()
+    box = Box(tmp_path, "none")
+    monkeypatch.setattr(box, "stop", lambda: None)
+    monkeypatch.setattr(box, "send", lambda _data: wire.write_all(send, said))
+    with os.fdopen(receive, "rb") as stdout:
+        box.process = SimpleNamespace(stdout=stdout)
+        with pytest.raises(Lost, match=reason):
+            box.ask(do="calm")
+    os.close(send)
+
+
 @pytest.mark.skipif(wire.waited("self") is None, reason="this system does not tell for how long a process waited")
 def test_the_youngest_descendant_is_found():
     assert wire.waited("self") >= 0

@@ -152,8 +152,12 @@ class Box:
         self.latest = time.monotonic() + 10 * seconds
         self.deadline = time.monotonic() + seconds * (wire.crowd() if self.waited is None else 1)
         self.send(cloudpickle.dumps((number, request)))
+        data = self.receive()
+        if data == b"ready 1":                                         # its parent speaks: the fork is gone
+            self.stop()
+            raise Lost("ended the process")
         try:
-            answer = wire.unpack(self.receive())
+            answer = wire.unpack(data)
         except wire.Nonsense as error:
             self.stop()
             raise Lost("wrote into the grader's channel") from error
