@@ -1,6 +1,6 @@
 r"""Train a small VGG with a map built in: cats against dogs, taught by the embedded ResNet-50.
 
-    python -m advanced.train_vgg FOLDER                   FOLDER/train/cat, FOLDER/test/dog ...; hours on two cores
+    python -m advanced.train_vgg FOLDER                   FOLDER/train/cat, FOLDER/test/dog ...; 2 hours on one core
     python -m advanced.train_vgg FOLDER --more PICTURES   further pictures, of anything, for the features only
 
 VGG-11's convolutions at half their width, global average pooling, one linear layer. 600 labels are few for a network
@@ -21,36 +21,21 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models.vgg import make_layers
 from torchvision.transforms import InterpolationMode, RandomResizedCrop, functional
 from tqdm import tqdm
 
 from advanced.train_cats_and_dogs import confusion, image_folder
-from course.checkpoints import packed, read_checkpoint, unpacked, write_checkpoint
+from course.checkpoints import packed, unpacked, write_checkpoint
 from course.files import fingerprint, write
 from course.lesson import one_sentence, print_table
-from course.paths import DATA_DIR, OUTPUT_DIR
+from course.paths import OUTPUT_DIR
 from course.pictures import IMAGENET_MEAN, IMAGENET_STD, list_pictures, load_image
+from course.small_vgg import CHECKPOINT, COMMAND, SmallVgg
 from evaluation.is_it_chance import hit_rate
 from utils import fold_batch_norm, load_model
 
-COMMAND = "python -m advanced.train_vgg"
-CHECKPOINT = DATA_DIR / "weights" / "vgg_cats_dogs.pt"
-HALF_OF_VGG_11 = [32, "M", 64, "M", 128, 128, "M", 256, 256, "M", 256, 256]  # M: max-pooling, without VGG-11's last
 CROP, SIDE = 144, 128  # pixels of a kept crop, and of what the network sees of it
 FIRST_SIDE = 96  # in the first 70 % of the epochs the network sees it smaller: 0.44 s a batch instead of 0.94, one core
-
-
-class SmallVgg(nn.Module):
-    """Convolutions, ReLU and max-pooling; the mean over all places; one linear layer. (B, 3, H, W) -> (B, 2)."""
-
-    def __init__(self, batch_norm: bool = False) -> None:
-        super().__init__()
-        self.features, self.fc = make_layers(HALF_OF_VGG_11, batch_norm=batch_norm), nn.Linear(256, 2)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W), normalised -> logits (B, 2)."""
-        return self.fc(self.features(images).mean(dim=(2, 3)))
 
 
 # Pictures, and what the teacher says of them
@@ -154,13 +139,6 @@ def folded(model: SmallVgg) -> SmallVgg:
         layer.load_state_dict(its.state_dict())
     plain.fc.load_state_dict(model.fc.state_dict())
     return plain
-
-
-def load_vgg(file: Path = CHECKPOINT) -> SmallVgg:
-    """The trained network, frozen, in eval mode; RuntimeError as in read_checkpoint."""
-    model = SmallVgg()
-    model.load_state_dict(read_checkpoint(file, f"{COMMAND} FOLDER"))
-    return model.requires_grad_(False).eval()
 
 
 def save_vgg(model: SmallVgg, args: argparse.Namespace, classes: list[str], log: list[str]) -> tuple[int, int]:

@@ -10,16 +10,15 @@ from torch import nn
 
 from advanced import train_vgg as program
 from advanced.train_vgg import (
-    SmallVgg,
     disturbed,
     folded,
-    load_vgg,
     normalised,
     random_crops,
     save_vgg,
     step_loss,
     train,
 )
+from course.small_vgg import SmallVgg, load_vgg
 
 
 def seeded(seed: int = 0) -> torch.Generator:

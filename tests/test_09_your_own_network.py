@@ -3,6 +3,7 @@
 import copy
 from functools import partial
 
+import captum.attr
 import pytest
 import torch
 import torchvision
@@ -10,6 +11,8 @@ from conftest import assert_common_contract, relative_error, unchanged
 from torch import nn
 
 from advanced import your_own_network as lesson
+from advanced.lrp import lrp
+from course.small_vgg import CHECKPOINT, load_vgg
 from utils import import_lesson, load_image, preprocess_image
 
 vanilla_gradient = import_lesson("01_vanilla_gradient_saliency").vanilla_gradient
@@ -137,3 +140,35 @@ def test_cats_and_dogs_from_the_committed_head():
     assert model(images).argmax(dim=1).tolist() == [0, 1]
     cam = lesson_05.cam(model, images, 0, upsample=False)
     torch.testing.assert_close(lesson_05.cam(model, images, 1, upsample=False), -cam, rtol=1e-2, atol=1e-2)
+
+
+@pytest.fixture(scope="module")
+def vgg() -> nn.Module:
+    return lesson.CamClassifier("vgg_cats_dogs")
+
+
+def test_the_small_vgg_comes_with_its_head(vgg):
+    images = torch.cat([preprocess_image(load_image(name)) for name in ("cat.jpg", "dog.jpg")])
+    logits = vgg(images)
+    assert logits.argmax(dim=1).tolist() == [0, 1]
+    torch.testing.assert_close(logits, load_vgg()(images))
+    assert CHECKPOINT.stat().st_size < 20_000_000
+    assert "# 189 of 200 test pictures right" in CHECKPOINT.with_suffix(".csv").read_text()
+    other = lesson.CamClassifier("vgg_cats_dogs", 5)
+    assert other.fc.weight.shape == (5, 256)
+    assert not other.fc.weight.any()
+    assert torch.equal(other.features(images[:1]), vgg.features(images[:1]))
+
+
+def test_every_method_that_the_lesson_shows_agrees_with_its_definition_on_the_small_vgg(vgg, photos):
+    """CAM and bias are the logit, Grad-CAM is CAM's positive part, LRP's zero rule is gradient x input."""
+    found = vgg(photos).argmax(dim=1)
+    logits, cells = vgg(photos).max(dim=1).values, 14 * 14
+    cam = lesson_05.cam(vgg, photos, found, upsample=False)
+    assert cam.shape[1:] == (14, 14)
+    torch.testing.assert_close(cam.mean(dim=(1, 2)) + vgg.fc.bias[found], logits, rtol=1e-4, atol=1e-4)
+    assert relative_error(lesson_05.grad_cam(vgg, photos, found, upsample=False), cam.relu() / cells) < 1e-4
+    product = photos * vanilla_gradient(vgg, photos, found)
+    assert relative_error(lrp(vgg, photos, found, rule="zero"), product) < 1e-4
+    guided = captum.attr.GuidedBackprop(vgg).attribute(photos.clone().requires_grad_(), found)
+    assert relative_error(lesson.lesson_06.guided_backpropagation(vgg, photos, found), guided) < 1e-4
