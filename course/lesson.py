@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -176,6 +178,20 @@ def one_sentence(kind: type[BaseException], error: BaseException, trace: Traceba
         sys.__excepthook__(kind, error, trace)
         return
     print(f"error: {sentence}", file=sys.stderr)
+    if issubclass(kind, KeyboardInterrupt):
+        end_as_interrupted()
+
+
+def end_as_interrupted() -> None:
+    """End this program as Ctrl-C ends one, so that a shell stops the loop around it, too.
+
+    Python would do the same, but it forgets that it was interrupted if a function that runs at exit compiles code. One
+    of torch's does: it imports tabulate, where that is installed.
+    """
+    sys.stdout.flush()
+    atexit._run_exitfuncs()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.raise_signal(signal.SIGINT)
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence]) -> None:

@@ -1,5 +1,7 @@
 """course/lesson.py: what runs a lesson. The command line, pictures, targets, figures, tables, one-sentence errors."""
 
+import signal
+import subprocess
 import sys
 
 import matplotlib.pyplot as plt
@@ -207,8 +209,24 @@ def test_an_exercise_that_is_not_solved_is_named_with_its_file(capsys):
     )
 
 
-def test_an_interruption_is_one_word(capsys):
+def test_an_interruption_is_one_word(capsys, monkeypatch):
+    ended = []
+    monkeypatch.setattr(running, "end_as_interrupted", lambda: ended.append(True))
     assert reported(KeyboardInterrupt(), capsys) == "error: interrupted\n"
+    assert ended == [True]
+    reported(ValueError("a wrong target"), capsys)
+    assert ended == [True]
+
+
+def test_an_interrupted_program_has_the_status_of_ctrl_c():
+    """Functions that run at exit do run, and none of them changes the status; this one makes Python forget it."""
+    code = ("import atexit, sys; sys.path.insert(0, {root!r}); from course.lesson import one_sentence\n"
+            "sys.excepthook = one_sentence; atexit.register(lambda: print(eval('6 * 7')))\n"
+            "print('begun'); raise KeyboardInterrupt")  # fmt: skip
+    command = [sys.executable, "-c", code.format(root=str(PROJECT_ROOT))]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ended.stdout, ended.stderr) == ("begun\n42\n", "error: interrupted\n")
+    assert ended.returncode == -signal.SIGINT
 
 
 def test_bugs_of_a_lesson_keep_their_traceback(capsys):
