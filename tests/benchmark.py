@@ -1,14 +1,11 @@
-r"""Time and memory against captum, refined Integrated Gradients, where Grad-CAM's cells lie: tables of numbers.
+"""Time and memory against other libraries, refined Integrated Gradients, where Grad-CAM's cells lie: tables of numbers.
 
-    python tests/benchmark.py                  (`make bench`; writes outputs/benchmark.csv, some minutes)
+    python tests/benchmark.py                  (`make bench`; writes data/results/speed.csv and .md, and README's table)
     python tests/benchmark.py --completeness   (writes outputs/completeness.csv, about an hour)
     python tests/benchmark.py --alignment      (writes outputs/alignment.csv, some minutes)
     python tests/benchmark.py --bfloat16       (writes data/results/bfloat16.csv and .md, some minutes)
+    python tests/benchmark.py --cheaper        (writes data/results/cheaper.csv and .md, some minutes)
     python tests/benchmark.py --scale          (writes data/results/scale.csv and book/scale.md, some minutes)
-
-captum gets the network as its users have it, torchvision's ResNet-50 in eval mode; ours is the one that load_model
-prepares (batch norm folded, frozen, channels_last). Same weights, image, settings and threads, the two in turn within
-one run, so that a busy machine slows both: read the ratios, not the seconds.
 """
 
 from __future__ import annotations
@@ -16,143 +13,36 @@ from __future__ import annotations
 import argparse
 import csv
 import os
-import subprocess
 import sys
-import time
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import median
 
-import captum.attr
 import numpy as np
 import pandas as pd
 import torch
-import torchvision
 from scipy.stats import ttest_1samp
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import bench_bfloat16
+import bench_cheaper
 import bench_scale
+import bench_speed
 
 from course.figures import block_sums
 from course.lesson import print_table
 from course.refined_path import mean_gradient, refine_path
 from course.scenes import found_scenes
-from course.weights import put_stride_in_first_convolution, read_embedded
 from utils import DATA_DIR, OUTPUT_DIR, import_lesson, load_image, load_model, preprocess_image
 
-vanilla_gradient = import_lesson("01_vanilla_gradient_saliency").vanilla_gradient
-gradient_times_input = import_lesson("02_gradient_input_saliency").gradient_times_input
-smoothgrad = import_lesson("03_smoothgrad").smoothgrad
 lesson_04 = import_lesson("04_integrated_gradients")
 grad_cam = import_lesson("05_gradcam").grad_cam
-guided_backpropagation = import_lesson("06_guided_backpropagation").guided_backpropagation
 
 BUDGETS = (30, 50, 100)  # gradients per image
 OFFSETS = (0.0, 4.0, 8.0, 12.0, 15.5)  # pixel of the first cell's centre; 15.5 is what upsample takes
 HEADER = ["image", "rule", "gradients", "extra_forwards", "relative_gap", "relative_distance", "distance_of_blocks"]
-
-PEAK = """
-import re, sys; sys.path.insert(0, {root!r})
-from utils import import_lesson, load_image, load_model, preprocess_image
-import torch; torch.set_num_threads(2)
-import_lesson({lesson!r}).{call}
-# Not getrusage: its ru_maxrss begins with the size of the process that started this one
-print(int(re.search(r"VmHWM:\\s+([0-9]+) kB", open("/proc/self/status").read())[1]) / 1024)
-"""
-
-
-def plain_resnet50() -> nn.Module:
-    """The embedded network without load_model's preparation, as torchvision would build it."""
-    model = torchvision.models.resnet50()
-    put_stride_in_first_convolution(model)
-    model.load_state_dict(read_embedded("resnet50"), strict=False)  # it has no count of batches seen
-    return model.eval()
-
-
-@torch.inference_mode()
-def forward(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """Logits, as a network in use computes them."""
-    return model(images)
-
-
-def seconds(call: Callable[[], object]) -> float:
-    """Wall-clock time of one call."""
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
-
-
-def compare(ours: Callable[[], object], theirs: Callable[[], object], rounds: int) -> tuple[float, float, float]:
-    """Median seconds of both, called in turn after one warm-up, and the median of the rounds' ratios."""
-    ours(), theirs()
-    pairs = [(seconds(ours), seconds(theirs)) for _ in range(rounds)]
-    return median(a for a, _ in pairs), median(b for _, b in pairs), median(b / a for a, b in pairs)
-
-
-def speed() -> list[list]:
-    """Rows: what, our seconds, captum's seconds, ratio, the ratio we aim for."""
-    prepared, plain = load_model(), plain_resnet50()
-    image, ten = preprocess_image(load_image("dog.jpg")), torch.cat([preprocess_image(load_image("dog.jpg"))] * 10)
-    saliency, target = captum.attr.Saliency(plain), 235
-    sigma = 0.15 * (image.max() - image.min()).item()
-    guided = captum.attr.GuidedBackprop(plain)
-    warnings.filterwarnings("ignore", message="Setting backward hooks")  # captum says so at every call
-    tunnel, path = captum.attr.NoiseTunnel(saliency), captum.attr.IntegratedGradients(plain)
-    options = {"nt_samples": 50, "nt_samples_batch_size": 10, "stdevs": sigma, "target": target, "abs": False}
-
-    def fresh() -> torch.Tensor:
-        return image.clone().requires_grad_()
-
-    cases = {
-        "vanilla gradient, B = 1": (
-            lambda: vanilla_gradient(prepared, image, target),
-            lambda: saliency.attribute(fresh(), target, abs=False), 15, 1.2,
-        ),
-        "gradient x input, B = 1": (
-            lambda: gradient_times_input(prepared, image, target),
-            lambda: captum.attr.InputXGradient(plain).attribute(fresh(), target), 15, 1.2,
-        ),
-        "guided backpropagation, B = 1": (
-            lambda: guided_backpropagation(prepared, image, target),
-            lambda: guided.attribute(fresh(), target), 15, 1.3,
-        ),
-        "SmoothGrad, n = 50": (
-            lambda: smoothgrad(prepared, image, target), lambda: tunnel.attribute(fresh(), **options), 3, 1.4,
-        ),
-        "Integrated Gradients, n = 50": (
-            lambda: lesson_04.integrated_gradients(prepared, image, target),
-            lambda: path.attribute(image, target=target, n_steps=50, internal_batch_size=10), 3, 1.4,
-        ),
-        "Grad-CAM, B = 1, against one forward pass of the same network": (
-            lambda: grad_cam(prepared, image, target), lambda: forward(prepared, image), 15, 1 / 1.15,
-        ),
-        "our vanilla gradient, B = 10: prepared network against the plain one": (
-            lambda: vanilla_gradient(prepared, ten, target), lambda: vanilla_gradient(plain, ten, target), 5, 1.0,
-        ),
-    }
-    return [[name, *compare(*case[:3]), case[3]] for name, case in tqdm(cases.items(), desc="speed")]
-
-
-def peak_memory() -> list[list]:
-    """Rows: method, its peak with n = 10 and n = 200 in MiB, their ratio; each in a process of its own. Linux only."""
-    rows = []
-    if not Path("/proc/self/status").exists():
-        return rows
-    calls = {"03_smoothgrad": "smoothgrad({0}, n_samples={1})",
-             "04_integrated_gradients": "integrated_gradients({0}, n_steps={1})"}
-    arguments = "load_model(), preprocess_image(load_image('dog.jpg'))"
-    for lesson, call in calls.items():
-        peaks = []
-        for n in (10, 200):
-            code = PEAK.format(root=str(OUTPUT_DIR.parent), lesson=lesson, call=call.format(arguments, n))
-            peaks.append(float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout))
-        rows.append([f"{lesson}: peak MiB, n = 10 and n = 200", *peaks, peaks[1] / peaks[0], 1.0])
-    return rows
 
 
 def remembered(along: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -277,18 +167,24 @@ def write_csv(file: Path, header: Sequence[str], rows: list[list]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Speed and memory against captum, or one of two surveys.")
+    parser = argparse.ArgumentParser(description="Speed and memory against other libraries, or a survey.")
+    parser.add_argument("--rounds", type=int, metavar="N", help="a try of at most N rounds, into outputs/ only")
     parser.add_argument("--completeness", action="store_true", help="the completeness survey over data/ instead")
     parser.add_argument("--alignment", type=int, nargs="?", const=300, metavar="SCENES",
                         help="where Grad-CAM's cells lie, on planted scenes (default: 300)")  # fmt: skip
     parser.add_argument("--bfloat16", type=int, nargs="?", const=1000, metavar="PHOTOS",
                         help="what bfloat16 costs and saves, over the photographs of data/ (default: all)")  # fmt: skip
+    parser.add_argument("--cheaper", type=int, nargs="?", const=6, metavar="PHOTOS",
+                        help="what antithetic noise and a shared pass would save (default: 6)")  # fmt: skip
     parser.add_argument("--scale", type=int, nargs="?", const=400, metavar="PICTURES",
                         help="pictures per second, in one process and with Ray (default: 400)")  # fmt: skip
     args = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 2)))
     if args.bfloat16:
         bench_bfloat16.main(args.bfloat16)
+        return
+    if args.cheaper:
+        bench_cheaper.main(args.cheaper)
         return
     if args.scale:
         bench_scale.main(args.scale)
@@ -305,10 +201,7 @@ def main() -> None:
         write_csv(OUTPUT_DIR / "alignment.csv", list(table), table.to_numpy().tolist())
         print(f"wrote {OUTPUT_DIR / 'alignment.csv'}")
         return
-    rows = speed() + peak_memory()
-    print_table(["what", "ours", "the other", "ratio", "aim"], rows)
-    write_csv(OUTPUT_DIR / "benchmark.csv", ["what", "ours", "other", "ratio", "aim"], rows)
-    print(f"wrote {OUTPUT_DIR / 'benchmark.csv'}")
+    bench_speed.main(args.rounds)
 
 
 if __name__ == "__main__":

@@ -211,6 +211,7 @@ def killed_once(folder: str) -> Callable:
 def cluster(monkeypatch) -> Iterator:
     """Two nodes of two processors each, and this process connected to the first; gives cluster and second node."""
     monkeypatch.setenv("RAY_raylet_start_wait_time_s", "180")          # on a busy machine a node takes its time
+    monkeypatch.setenv("RAY_worker_niceness", "0")                     # 15, Ray's default, starves beside other work
     ray = pytest.importorskip("ray", reason=NO_RAY)
     from ray.cluster_utils import Cluster
 
@@ -249,7 +250,7 @@ def finished(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.parquet"))
 
 
-def wait_until(holds: Callable[[], object], seconds: float = 90) -> None:
+def wait_until(holds: Callable[[], object], seconds: float = 240) -> None:
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end, "waited too long"
@@ -262,7 +263,7 @@ def test_a_run_without_progress_ends_and_a_worker_is_killed(cluster, pictures, s
     begin = time.monotonic()
     with pytest.raises(TimeoutError, match="nothing was finished for 8 seconds"):
         explain_dataset(pictures, tmp_path / "slow", method=slowly(100), model=squeezenet, patience=8, workers=1)
-    assert time.monotonic() - begin < 60
+    assert time.monotonic() - begin < 90
     assert not finished(tmp_path / "slow")
     method = killed_once(str(tmp_path / "out"))
     explained = explain_dataset(pictures, tmp_path / "out", method=method, model=squeezenet, batch_size=1, shard_size=2,
@@ -288,6 +289,7 @@ def test_a_machine_is_lost(cluster, pictures, squeezenet, tmp_path):
     explained = explain_dataset(pictures, folder, method=slowly(0.5), model=squeezenet, batch_size=1, shard_size=2,
                                 patience=120)  # fmt: skip
     thread.join()
+    assert left, "the machine was not removed"
     assert left[0] > 0                                                 # there was something left to do
     assert explained == (PICTURES - 1, 1)
     assert_each_picture_once(folder, pictures, squeezenet)
@@ -312,7 +314,7 @@ def test_the_program_is_stopped_and_goes_on(cluster, pictures, squeezenet, tmp_p
                                    preexec_fn=heeds_ctrl_c)  # fmt: skip
         wait_until(lambda more=before, it=program: len(finished(folder)) > more or it.poll() is not None)
         program.send_signal(stop)
-        _, said = program.communicate(timeout=60)
+        _, said = program.communicate(timeout=120)
         assert program.returncode == -stop
         assert stop == signal.SIGKILL or said.endswith("error: interrupted\n")
         for file in finished(folder):
