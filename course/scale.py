@@ -286,7 +286,10 @@ def connected(address: str | None) -> Iterator[None]:
     ray = import_ray()
     ours = not ray.is_initialized()
     if ours:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        except Exception as error:                                     # Ray raises that, if nothing more exact
+            raise RuntimeError(f"Ray did not start: {one_line(error)}") from error
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
     try:

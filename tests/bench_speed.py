@@ -61,6 +61,7 @@ METHODS = {
 # on the other in the other, which a gradient feels more than a sum over places or samples
 TOLERANCE = {"vanilla_gradient": 0.05, "gradient_times_input": 0.05}
 OTHERS = 0.02
+MORE = "All libraries' seconds and peak memory: [data/results/speed.md](data/results/speed.md).\n"
 BATCH = ("dog.jpg", "bird.jpg", "panda.jpg", "koala.jpg")  # twice, for eight
 
 
@@ -207,10 +208,9 @@ def installed() -> tuple[dict[str, str], list[str]]:
 # What is measured
 
 
-def pictures(count: int) -> tuple[Tensor, Tensor]:
-    """The photographs, and the class that the network sees in each: nobody has to look for it again."""
-    images = torch.cat([preprocess_image(load_image(name)) for name in (BATCH * 2)[:count]])
-    return images, forward(load_model(), images).argmax(dim=1)
+def pictures(count: int) -> Tensor:
+    """The photographs: (count, 3, 224, 224)."""
+    return torch.cat([preprocess_image(load_image(name)) for name in (BATCH * 2)[:count]])
 
 
 def distance(theirs: Tensor, expected: Tensor) -> float:
@@ -246,8 +246,8 @@ def seconds(call: Callable[[], object]) -> float:
 
 def in_turn(method: str, count: int, rounds: int) -> list[dict]:
     """Seconds of a method on `count` images, for all libraries that have it; after one call each, whose maps agree."""
-    images, target = pictures(count)
-    there, _ = installed()
+    images, (there, _) = pictures(count), installed()
+    target = forward(load_model(), images).argmax(dim=1)               # so that nobody has to look for it
     calls = {name: build(method) for name, (build, package) in LIBRARIES.items() if package in there}
     calls = {name: partial(call, images, target) for name, call in calls.items() if call}
     found = calls["ours"]()
@@ -272,7 +272,7 @@ def peak(library: str, method: str, count: int, samples: int) -> float:
     call = build(method)
     if call is None:
         return float("nan")
-    images, target = pictures(count)
+    images, target = pictures(count), torch.full((count,), 235)
     options = {"smoothgrad": {"n_samples": samples}, "integrated_gradients": {"n_steps": samples}}
     call(images, target, **(options.get(method, {}) if library == "ours" else {}))
     # Not getrusage: its ru_maxrss begins with the size of the process that started this one
@@ -406,9 +406,8 @@ def memory_sentence(table: pd.DataFrame) -> str:
 
 def section(table: pd.DataFrame, about: str) -> str:
     """What README shows of it."""
-    parts = [wide(table), start_sentence(table) if "start" in set(table["what"]) else "",
-             memory_sentence(table) if "MiB" in set(table["what"]) else ""]  # fmt: skip
-    return "\n".join([f"{about}\n", *filter(None, parts)])
+    memory = memory_sentence(table) if "MiB" in set(table["what"]) else "Peak memory is measured on Linux only."
+    return f"{about}\n\n{wide(table)}\n{start_sentence(table)}\n{memory}\n"
 
 
 def page(table: pd.DataFrame, about: str) -> str:
@@ -437,5 +436,5 @@ def main(most: int | None = None) -> None:
     write_text(folder / "speed.md", page(table, about))
     print(page(table, about))
     if not most:
-        put_between(README, "speed", section(table, about))
+        put_between(README, "speed", section(table, about) + MORE)
     print(f"wrote {folder / 'speed.csv'} and speed.md")

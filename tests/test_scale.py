@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
 
@@ -172,6 +174,17 @@ def test_without_ray_a_sentence_says_how_to_get_it(tmp_path, monkeypatch):
         explain_dataset(DATA_DIR, tmp_path, method="grad_cam", model="squeezenet1_1")
 
 
+def test_ray_that_does_not_start_is_a_sentence(tmp_path, monkeypatch):
+    ray = pytest.importorskip("ray", reason=NO_RAY)
+
+    def too_late(**_options: object) -> None:
+        raise Exception("The current node timed out\nduring startup.")
+
+    monkeypatch.setattr(ray, "init", too_late)
+    with pytest.raises(RuntimeError, match=r"^Ray did not start: The current node timed out during startup\.$"):
+        explain_dataset(DATA_DIR, tmp_path, method="grad_cam", model="squeezenet1_1")
+
+
 def slowly(seconds: float) -> Callable:
     """Grad-CAM that takes its time."""
 
@@ -207,17 +220,24 @@ def killed_once(folder: str) -> Callable:
     return deadly_grad_cam
 
 
+def free_ports() -> dict[str, int]:
+    """Ports for a node's helpers. A node that has to ask them for theirs gives up after 15 seconds (Ray 2.60)."""
+    names = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
+    with ExitStack() as sockets:
+        found = [sockets.enter_context(socket.create_server(("", 0))).getsockname()[1] for _ in names]
+    return dict(zip(names, found, strict=True))
+
+
 @pytest.fixture
 def cluster(monkeypatch) -> Iterator:
     """Two nodes of two processors each, and this process connected to the first; gives cluster and second node."""
-    monkeypatch.setenv("RAY_raylet_start_wait_time_s", "180")          # on a busy machine a node takes its time
     monkeypatch.setenv("RAY_worker_niceness", "0")                     # 15, Ray's default, starves beside other work
     ray = pytest.importorskip("ray", reason=NO_RAY)
     from ray.cluster_utils import Cluster
 
     node = {"num_cpus": 2, "object_store_memory": 100 * 2**20}
-    cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
-    second = cluster.add_node(**node)
+    cluster = Cluster(initialize_head=True, head_node_args={**node, **free_ports(), "include_dashboard": False})
+    second = cluster.add_node(**node, **free_ports())
     ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
     yield cluster, second
     ray.shutdown()

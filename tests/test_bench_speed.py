@@ -1,0 +1,96 @@
+"""tests/bench_speed.py: the table of seconds and memory. What is computed from the values, not the values."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import bench_speed
+import pandas as pd
+import pytest
+import torch
+from bench_speed import LIBRARIES, MORE, README, RESULTS, check, in_turn, measure, section, summary, wide
+
+
+def values(what: str, method: str, images: int, **of: list[float]) -> list[dict]:
+    """Rows as measure() gives them."""
+    return [{"setting": "here", "what": what, "method": method, "images": images, "library": library.replace("_", " "),
+             "round": i, "value": value} for library, some in of.items() for i, value in enumerate(some)]  # fmt: skip
+
+
+@pytest.fixture
+def table() -> pd.DataFrame:
+    """captum takes 1, 2, 3 times as long as ours in the three rounds, while all become slower."""
+    rows = values("seconds", "lrp", 1, ours=[1.0, 2.0, 4.0], captum=[1.0, 4.0, 12.0])
+    rows += values("MiB", "lrp", 8, ours=[600.0], captum=[900.0], zennit=[float("nan")])
+    for method in ("smoothgrad", "integrated_gradients"):
+        rows += values("MiB", method, 1, ours=[500.0]) + values("MiB, n = 200", method, 1, ours=[510.0])
+    rows += values("start", "lesson 01", 0, first_figure=[5.0, 4.0, 6.0], imports=[2.0, 2.0, 2.4])
+    return summary(pd.DataFrame(rows))
+
+
+def test_ratios_are_of_one_round(table):
+    row = table[(table["what"] == "seconds") & (table["library"] == "captum")].iloc[0]
+    assert list(row[["value", "low", "high"]]) == [4.0, 2.5, 8.0]
+    assert list(row[["ratio", "ratio_low", "ratio_high", "rounds"]]) == [2.0, 1.5, 2.5, 3]
+
+
+def test_a_library_without_the_method_has_no_row(table):
+    assert set(table.loc[table["what"] == "MiB", "library"]) == {"ours", "captum"}
+
+
+def test_what_the_readme_shows(table):
+    assert wide(table) == ("|  | images | ours, seconds | captum |\n| --- | --- | --- | --- |\n"
+                           "| LRP, epsilon and z+ | 1 | 2 | 2.00 (1.50 to 2.50) |\n")  # fmt: skip
+    text = section(table, "Here.")
+    assert "its first figure on disk after 5.0 seconds; 40% of them are imports." in text
+    assert "as a multiple of that with 50: SmoothGrad 1.02, Integrated Gradients 1.02." in text
+    assert "| 1 | captum | 3 | 4.000 (2.500 to 8.000) | 2.00 (1.50 to 2.50) |  |" in bench_speed.page(table, "Here.")
+
+
+def test_a_stopped_run_goes_on_and_another_setting_does_not(tmp_path, monkeypatch):
+    asked = []
+
+    def found(*names: object) -> list[dict]:
+        asked.append(names)
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        return [{"library": "ours", "round": 0, "value": 1.0}]
+
+    for name in ("in_turn", "peaks", "beginnings"):
+        monkeypatch.setattr(bench_speed, name, partial(found, name))
+    monkeypatch.setattr(bench_speed, "METHODS", {"grad_cam": ("Grad-CAM", 3, 2)})
+    with pytest.raises(KeyboardInterrupt):
+        measure(tmp_path / "speed.csv", 2)
+    assert asked == [("beginnings", 2), ("in_turn", "grad_cam", 1, 2), ("in_turn", "grad_cam", 8, 2)]
+    assert len(measure(tmp_path / "speed.csv", 2)) == 4
+    assert asked[3:] == [("in_turn", "grad_cam", 8, 2), ("peaks", "grad_cam", 8)]
+    monkeypatch.setattr(bench_speed, "versions", lambda: "another machine")
+    assert set(measure(tmp_path / "speed.csv", 2)["setting"]) == {"another machine"}
+    assert len(asked) == 9
+
+
+def test_a_library_that_computes_something_else_is_no_measure(squeezenet, photos):
+    images, target, found = photos[:1], torch.tensor([235]), torch.ones(1, 3, 224, 224)
+    check("guided_backpropagation", "captum", found * 1.01, found, images, target)
+    for method, limit in (("guided_backpropagation", "0.02"), ("vanilla_gradient", "0.05")):
+        with pytest.raises(AssertionError, match=rf"captum's {method} differs from ours by 0.06\d*, more than {limit}"):
+            check(method, "captum", found * 1.06, found, images, target)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["grad_cam", "guided_grad_cam"])
+def test_the_libraries_that_are_installed_agree(method):
+    rows = pd.DataFrame(in_turn(method, 2, 1))
+    assert {"ours", "ours in bfloat16", "captum"} <= set(rows["library"]) <= set(LIBRARIES)
+    assert (rows["value"] > 0).all()
+
+
+def test_the_readme_shows_what_was_measured():
+    """The part between the marks is written from data/results/speed.csv."""
+    shown = README.read_text(encoding="utf-8").partition("<!-- speed -->\n")[2].partition("<!-- end of speed -->")[0]
+    assert shown.strip(), "README has lost the marks"
+    file = RESULTS / "speed.csv"
+    if not file.exists():
+        pytest.skip("not measured yet")
+    about = shown.strip().split("\n\n")[0]
+    assert (section(pd.read_csv(file), about) + MORE).strip() == shown.strip()
