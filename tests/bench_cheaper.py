@@ -124,7 +124,7 @@ def main(count: int) -> None:
     header = ["network", "SmoothGrad's error in pairs / with independent noise", "samples that would do as much",
               "guided Grad-CAM's time with a shared pass / without", "photos"]  # fmt: skip
     text = (f"# Two savings that were not made\n\nMedian (lowest to highest) over the photographs; `python "
-            f"tests/benchmark.py --cheaper {count}`. Processor time, {torch.get_num_threads()} threads, torch "
+            f"tests/benchmark.py --cheaper {count}`. Processor time; threads: {torch.get_num_threads()}; torch "
             f"{torch.__version__}. n = {SAMPLES}, noise level 0.15.\n\n{markdown(header, summary(table))}")  # fmt: skip
     write_text(RESULTS / "cheaper.md", text)
     print(text)

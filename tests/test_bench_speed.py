@@ -21,7 +21,7 @@ def values(what: str, method: str, images: int, **of: list[float]) -> list[dict]
 def table() -> pd.DataFrame:
     """captum takes 1, 2, 3 times as long as ours in the three rounds, while all become slower."""
     rows = values("seconds", "lrp", 1, ours=[1.0, 2.0, 4.0], captum=[1.0, 4.0, 12.0])
-    rows += values("MiB", "lrp", 8, ours=[600.0], captum=[900.0], zennit=[float("nan")])
+    rows += values("MiB", "lrp", 8, ours=[600.0], captum=[900.0])
     for method in ("smoothgrad", "integrated_gradients"):
         rows += values("MiB", method, 1, ours=[500.0]) + values("MiB, n = 200", method, 1, ours=[510.0])
     rows += values("start", "lesson 01", 0, first_figure=[5.0, 4.0, 6.0], imports=[2.0, 2.0, 2.4])
@@ -32,10 +32,6 @@ def test_ratios_are_of_one_round(table):
     row = table[(table["what"] == "seconds") & (table["library"] == "captum")].iloc[0]
     assert list(row[["value", "low", "high"]]) == [4.0, 2.5, 8.0]
     assert list(row[["ratio", "ratio_low", "ratio_high", "rounds"]]) == [2.0, 1.5, 2.5, 3]
-
-
-def test_a_library_without_the_method_has_no_row(table):
-    assert set(table.loc[table["what"] == "MiB", "library"]) == {"ours", "captum"}
 
 
 def test_what_the_readme_shows(table):
