@@ -35,7 +35,7 @@ test: $(READY)
 fast: $(READY)
 	OMP_NUM_THREADS=1 $(RUN) -m pytest tests -n auto --dist worksteal -m "not slow"
 
-# Grading as other programs do it: Gradescope, nbgrader, a forge, a container, an environment that borrows its packages
+# Whole submissions with accidents or pasted answers; grading as Gradescope, nbgrader, a forge, a container do it
 grading: $(READY)
 	OMP_NUM_THREADS=1 $(RUN) -m pytest tests -n auto --dist worksteal -m grading
 

@@ -420,8 +420,8 @@ if __name__ == "__main__":
         "CAM": lesson_05.cam,
         "Grad-CAM": lesson_05.grad_cam,
         "gradient": saliency_map,
-        "guided backpropagation": lambda *asked: lesson_06.guided_backpropagation(*asked).abs().amax(dim=1),
-        "LRP": lambda *asked: lrp(*asked).sum(dim=1),
+        "guided backpropagation": lambda net, x, i: lesson_06.guided_backpropagation(net, x, i).abs().amax(dim=1),
+        "LRP": lambda net, x, i: lrp(net, x, i).sum(dim=1),
     }
     columns = {name: torch.cat([method(network, images, found) for network in pair.values()])
                for name, method in methods.items()}  # fmt: skip

@@ -160,6 +160,7 @@ def test_the_small_vgg_comes_with_its_head(vgg):
     assert torch.equal(other.features(images[:1]), vgg.features(images[:1]))
 
 
+@pytest.mark.filterwarnings("ignore:Setting backward hooks")
 def test_every_method_that_the_lesson_shows_agrees_with_its_definition_on_the_small_vgg(vgg, photos):
     """CAM and bias are the logit, Grad-CAM is CAM's positive part, LRP's zero rule is gradient x input."""
     found = vgg(photos).argmax(dim=1)

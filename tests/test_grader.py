@@ -187,6 +187,7 @@ ACCIDENTS = {  # lesson -> what happened, the files that were handed in
 }  # fmt: skip
 
 
+@pytest.mark.grading
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_accidents_cost_nothing(tmp_path):
@@ -472,6 +473,7 @@ def test_right_answers_are_not_flagged():
     assert unusual(with_more(SOLVED, "import my_numbers"), SOLVED, {"my_numbers": "N = 1"}) == {}
 
 
+@pytest.mark.grading
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_pasted_answers_fail():
