@@ -18,7 +18,7 @@ FORGERIES = {
     "garbage searched": "import gc; found = [o for o in gc.get_objects() if isinstance(o, dict) and 'reference' in o]; return found[0]['reference']",
     "reference read": "return open('COURSE/05_gradcam.py').read()",
     "reference by torchvision": "import torchvision; return torchvision.io.read_file('COURSE/05_gradcam.py')",
-    "reference searched": "import os; hits = [os.path.join(p, f) for r in ('/course', '/work', '/tmp') for p, _, fs in os.walk(r) "
+    "reference searched": "import os; hits = [os.path.join(p, f) for r in ('/course', '/home', '/tmp') for p, _, fs in os.walk(r) "
                           "for f in fs if f.startswith(('05_', 'lrp')) and f.endswith('.py')]; return open(hits[0]).read()",
     "tests searched": "import os; return [open(os.path.join(p, f)).read() for p, _, fs in os.walk('/course') for f in fs if 'test_points' in f][0]",
     "lying number": "return type('F', (float,), {'__eq__': lambda *a: True, '__ne__': lambda *a: False, '__abs__': lambda s: s})(0)",
