@@ -149,8 +149,8 @@ def zennits(method: str) -> Call | None:
         from advanced.lrp import EPSILON, TINY, sign
 
         def stabilized(z: Tensor) -> Tensor:                           # as our epsilon_rule
-            epsilon = EPSILON * z.square().mean(dim=tuple(range(1, z.ndim)), keepdim=True).sqrt()
-            return z + (epsilon + TINY) * sign(z)
+            size = z.flatten(1).square().mean(dim=1).sqrt().reshape(-1, *[1] * (z.ndim - 1))
+            return sign(z) * (z.abs() + EPSILON * size + TINY)
 
         EpsilonPlus(epsilon=stabilized, canonizers=[ResNetCanonizer()]).register(model)
     gradient = Gradient(model)
