@@ -403,8 +403,8 @@ if __name__ == "__main__":
 # The head sits on a network that knew a thousand classes before. The classic student project is smaller: a VGG for cats
 # and dogs alone, with pooling and one linear layer at its end. This one has the convolutions of VGG-11 at half their
 # width, 2.3 million parameters. It began with random weights, saw 600 labelled pictures, and learnt its features from
-# what the ResNet-50 says of pictures (`python -m advanced.train_vgg FOLDER`). Its last layer has 14 x 14 cells, so all
-# its maps are finer. Do two networks that answer alike look at the same places? The last column of the table is the
+# what the ResNet-50 says of pictures (`python -m advanced.train_vgg FOLDER`). Its last layer has 14 x 14 cells, so
+# its CAM is finer. Do two networks that answer alike look at the same places? The last column of the table is the
 # reference: the two networks' maps of *different* pictures.
 
 # %%
@@ -439,10 +439,10 @@ if __name__ == "__main__":
     lesson.show(both, "two_networks")
 
 # %% [markdown]
-# Rows one and two are the ResNet, three and four the VGG. On the dog both stand on the head, and CAM agrees (r = 0.54).
-# On the cat, whose face fills the picture, it hardly does: r = 0.17. Nothing says that two good networks must use the
+# Rows one and two are the ResNet, three and four the VGG. On the dog the ResNet's CAM stands on the head, the VGG's
+# on the head and down the chest: r = 0.54. On the cat, whose face fills the picture, they hardly agree: r = 0.17. Nothing says that two good networks must use the
 # same evidence. Guided backpropagation agrees on both pictures, 0.54 and 0.48. That is no praise: lesson 06 shows that
-# it draws the picture's edges for nearly any network. The gradients have nothing in common.
+# its lines hardly change with the class. The gradients have next to nothing in common (-0.05 and 0.08).
 #
 # ## How local is an exact map?
 #
