@@ -439,10 +439,11 @@ if __name__ == "__main__":
     lesson.show(both, "two_networks")
 
 # %% [markdown]
-# Rows one and two are the ResNet, three and four the VGG. On the dog the ResNet's CAM stands on the head, the VGG's
-# on the head and down the chest: r = 0.54. On the cat, whose face fills the picture, they hardly agree: r = 0.17. Nothing says that two good networks must use the
-# same evidence. Guided backpropagation agrees on both pictures, 0.54 and 0.48. That is no praise: lesson 06 shows that
-# its lines hardly change with the class. The gradients have next to nothing in common (-0.05 and 0.08).
+# Rows one and two are the ResNet, three and four the VGG. On the dog the ResNet's CAM stands on the head, the VGG's on
+# the head and down the chest: r = 0.54. On the cat, whose face fills the picture, they hardly agree: r = 0.17. Nothing
+# says that two good networks must use the same evidence. Guided backpropagation agrees on both pictures, 0.54 and 0.48.
+# That is no praise: lesson 06 shows that its lines hardly change with the class. The gradients have next to nothing in
+# common (0.08 and -0.05).
 #
 # ## How local is an exact map?
 #
