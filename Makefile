@@ -66,7 +66,7 @@ student: $(READY)
 mutants: $(READY)
 	$(RUN) tests/mutants/run.py
 
-# Seconds and memory beside other libraries', a quarter of an hour; those of requirements-bench.txt if they are installed
+# Seconds and memory beside other libraries', ten minutes; those of requirements-bench.txt if they are installed
 bench: $(READY)
 	$(RUN) tests/benchmark.py
 

@@ -1,7 +1,7 @@
 """Seconds and memory of every method, ours and three libraries': one table.
 
-    python tests/benchmark.py    (`make bench`; writes data/results/speed.csv and .md, and README's table; a quarter of
-                                  an hour on two cores. A stopped run is continued.)
+    python tests/benchmark.py    (`make bench`; writes data/results/speed.csv and .md, and README's table; ten
+                                  minutes on two cores. A stopped run is continued.)
     python tests/benchmark.py --rounds 1    (a try, some minutes: writes into outputs/ and leaves README alone)
 
 The libraries get the network as their users have it, torchvision's ResNet-50 in eval mode; ours is the one that
