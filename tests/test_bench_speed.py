@@ -1,4 +1,4 @@
-"""tests/bench_speed.py: the table of seconds and memory. What is computed from the values, not the values."""
+"""The benchmark's table of seconds and memory: what is computed from the values, not the values."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import bench_speed
 import pandas as pd
 import pytest
 import torch
-from bench_speed import LIBRARIES, MORE, README, RESULTS, check, in_turn, measure, section, summary, wide
+from bench_libraries import LIBRARIES, check
+from bench_speed import MORE, README, RESULTS, in_turn, measure, section, summary, wide
 
 
 def values(what: str, method: str, images: int, **of: list[float]) -> list[dict]:
