@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import math
+import operator
 import re
 from functools import cache
 from pathlib import Path
@@ -18,6 +19,12 @@ from markers import HEADING, Exercise, lesson_path, solution_regions
 ROOT = Path(__file__).resolve().parent.parent
 CHOICE = re.compile(r"^- \*\*([a-d])\*\* ", re.MULTILINE)
 POINTS = 1  # of every question
+OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
+             ast.Pow: math.pow}  # fmt: skip
+
+
+class Unreadable(ValueError):
+    """An answer that a person has to read."""
 
 
 class Question(NamedTuple):
@@ -47,23 +54,28 @@ class Question(NamedTuple):
 
     def key(self, answer: object) -> str | float | None:
         """The answer as a key of `why`: a letter, the number there that is meant, or None."""
-        if self.choices:
-            letter = answer.strip(" .").lower() if isinstance(answer, str) else None
-            return letter if letter in self.choices else None
-        if isinstance(answer, bool) or not isinstance(answer, int | float):
-            return None
+        answer = self.meant(answer)
+        if self.choices or answer is None:
+            return answer
         known = [self.right, *(value for value in self.why if value != "else")]
         return next((v for v in known if math.isclose(answer, v, rel_tol=0.01, abs_tol=1e-9)), None)
 
+    def meant(self, answer: object) -> str | float | None:
+        """The letter or number that is meant, "b)" and "1/8" too; None if it is neither."""
+        if self.choices:
+            letter = answer.strip(" ().").lower() if isinstance(answer, str) else None
+            return letter if letter in self.choices else None
+        try:
+            return number_in(read(answer)) if isinstance(answer, str) else number_in(answer)
+        except (Unreadable, OverflowError):
+            return None
+
     def said(self, answer: object) -> str:
         """What is said to this answer."""
-        key = self.key(answer)
-        if key is not None:
-            return self.why[key]
-        number = not isinstance(answer, bool) and isinstance(answer, int | float)
-        if self.choices or not number:
+        if self.meant(answer) is None:
             return f"answer with {'one of the letters ' + ', '.join(self.choices) if self.choices else 'a number'}"
-        return self.why["else"]
+        key = self.key(answer)
+        return self.why["else" if key is None else key]
 
 
 def name_of_answer(number: str) -> str:
@@ -91,32 +103,50 @@ def declared(lesson: str, name: str, root: Path = ROOT) -> dict:
 
 
 def answer_in(text: str, number: str) -> object:
-    """The answer in a lesson's text: a literal, also a fraction such as 1 / 49; None if there is none. Nothing is run.
+    """The answer in a lesson's text; None if there is none. Nothing is run.
 
     Raises:
-        ValueError: what stands there is neither a letter nor a number.
+        Unreadable: what stands there is neither a letter nor a number.
     """
-    found = re.findall(rf"^{name_of_answer(number)}\s*=[ \t]*(.*)$", text, re.MULTILINE)
+    found = re.findall(rf"^{name_of_answer(number)}[ \t]*(?::[^=\n]*)?=[ \t]*(.*)$", text, re.MULTILINE)
     try:
-        return value_of(ast.parse(found[-1].strip(), mode="eval").body) if found else None
-    except (SyntaxError, ValueError, ZeroDivisionError, OverflowError, RecursionError, MemoryError) as error:
-        raise ValueError(f"{name_of_answer(number)} is neither a letter nor a number") from error
+        return read(found[-1]) if found else None
+    except Unreadable as error:
+        raise Unreadable(f"{name_of_answer(number)} is neither a letter nor a number") from error
+
+
+def read(text: str) -> object:
+    """A constant, a letter without quotes, or arithmetic with numbers, such as 1 / 2**3.
+
+    Raises:
+        Unreadable: it is something else.
+    """
+    try:
+        return value_of(ast.parse(text.strip(), mode="eval").body)
+    except (SyntaxError, ValueError, ArithmeticError, RecursionError, MemoryError) as error:
+        raise Unreadable("neither a letter nor a number") from error
 
 
 def value_of(node: ast.expr) -> object:
-    """A constant, with a sign, or the quotient of two."""
+    """The value of an expression; with floats, so that 9**9**9 is an error and no long wait."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str | int | float | None):
         return node.value
+    if isinstance(node, ast.Name) and len(node.id) == 1:
+        return node.id
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
-        value = value_of(node.operand)
-    elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
-        value = value_of(node.left), value_of(node.right)
-    else:
-        raise ValueError("no literal")
-    try:
-        return value[0] / value[1] if isinstance(value, tuple) else -value if isinstance(node.op, ast.USub) else value
-    except TypeError as error:
-        raise ValueError("no number") from error
+        value = number_in(value_of(node.operand))
+        return -value if isinstance(node.op, ast.USub) else value
+    if isinstance(node, ast.BinOp) and type(node.op) in OPERATORS:
+        left, right = (number_in(value_of(side)) for side in (node.left, node.right))
+        return OPERATORS[type(node.op)](left, right)
+    raise Unreadable("something else")
+
+
+def number_in(value: object) -> float:
+    """A number as a float."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise Unreadable("no number")
+    return float(value)
 
 
 @cache

@@ -64,13 +64,18 @@ def test_the_right_number_is_computed(name, question):
 @pytest.mark.parametrize(
     ("line", "answer"),
     [("ANSWER_1_5 = 'c'", "c"), ("ANSWER_1_5 = -0.5  # I think", -0.5), ("ANSWER_1_5 = 1 / 49", 1 / 49),
-     ("ANSWER_1_5 = None", None), ("ANSWER_1_5 = 1\nANSWER_1_5 = 2", 2), ("", None), ("# ANSWER_1_5 = 3", None)]
+     ("ANSWER_1_5 = None", None), ("ANSWER_1_5 = 1\nANSWER_1_5 = 2", 2), ("", None), ("# ANSWER_1_5 = 3", None),
+     ("ANSWER_1_5 = 1 / 2**3", 0.125), ("ANSWER_1_5=0.25 * 0.5", 0.125), ("ANSWER_1_5 = -(1 - 3) + 1", 3),
+     ("ANSWER_1_5: float = 0.125", 0.125), ("ANSWER_1_5 = b", "b"), ("ANSWER_1_5 = 10", 10)]
 )  # fmt: skip
 def test_an_answer_is_read_not_run(line, answer):
     assert answer_in(line, "1.5") == answer
 
 
-@pytest.mark.parametrize("line", ["x()", "[1]", "lambda: 1", "-'a'", "1 / 0", "(", "__import__('os')", "", "9" * 9**5])
+@pytest.mark.parametrize(
+    "line", ["x()", "[1]", "lambda: 1", "-'a'", "1 / 0", "(", "__import__('os')", "", "9" * 9**5, "9**9**9", "2 * True",
+             "0,125", "'a' * 9", "(-8)**0.5", f"{'1+' * 9**5}1"]
+)  # fmt: skip
 def test_what_is_no_answer_is_told(line):
     with pytest.raises(ValueError, match="neither a letter nor a number"):
         answer_in(f"ANSWER_1_5 = {line}", "1.5")
@@ -78,5 +83,14 @@ def test_what_is_no_answer_is_told(line):
 
 def test_a_letter_may_be_written_as_people_do():
     question = Question("1.5", "", "", {"a": "", "b": ""}, "b", {"a": "no", "b": "yes"})
-    assert question.is_right(" B.")
+    assert all(question.is_right(letter) for letter in ("b", " B.", "b)", "(b)"))
+    assert question.meant("c") is question.meant(2) is None
     assert question.said(2) == "answer with one of the letters a, b"
+
+
+def test_a_number_may_be_written_as_text():
+    question = Question("8.12", "", "", {}, 0.125, {0.125: "yes", 0.5: "half", "else": "no"})
+    assert all(question.is_right(number) for number in (0.125, "0.125", "1/8", 0.1251))
+    assert [question.said(number) for number in (0.5, 2, 10**400, "one", True)] == [
+        "half", "no", "answer with a number", "answer with a number", "answer with a number"
+    ]  # fmt: skip

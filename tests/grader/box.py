@@ -92,6 +92,11 @@ def bubblewrap() -> str | None:
     return program if subprocess.run(trial, capture_output=True, check=False).returncode == 0 else None
 
 
+def chosen(isolation: str) -> str:
+    """The isolation itself where "auto" is asked for."""
+    return isolation if isolation != "auto" else "bubblewrap" if bubblewrap() else "none"
+
+
 def missing(isolation: str) -> str | None:
     """Why an isolation that was asked for cannot be had, in a sentence."""
     if isolation == "bubblewrap" and not bubblewrap():

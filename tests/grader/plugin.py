@@ -28,7 +28,7 @@ from questions import is_question
 
 from course.files import write_text
 from grader import judge, report, submission
-from grader.box import CONTAINERS, bubblewrap, copy_course, missing
+from grader.box import CONTAINERS, chosen, copy_course, missing
 from grader.report import Grade, Outcome
 from grader.unusual import unusual
 from utils import PROJECT_ROOT, import_lesson
@@ -72,8 +72,7 @@ def switch_on(config: pytest.Config) -> None:
         raise pytest.UsageError("grading needs Linux or macOS, because it forks; on Windows run it in a container")
     if reason := missing(options.isolation):
         raise pytest.UsageError(reason)
-    if options.isolation == "auto":
-        options.isolation = "bubblewrap" if bubblewrap() else "none"
+    options.isolation = chosen(options.isolation)
     unknown = [number for number in options.exercise if number not in homes()]
     if unknown:
         raise pytest.UsageError(f"there is no exercise {', '.join(unknown)}; there are {', '.join(homes())}")
@@ -146,7 +145,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """The JSON file. There is none if the grader failed: no points would look like a grade."""
     if session.config.option.grades and exitstatus in (0, 1):
         grades = report.gradescope(all_grades(session.config), session.config.stash[NOTES])
-        grades["extra_data"] = {"draw": session.config.stash[SEED], "look": session.config.stash[LOOK]}
+        grades["extra_data"] = {"draw": session.config.stash[SEED], "look": session.config.stash[LOOK],
+                                "isolation": session.config.option.isolation}  # fmt: skip
         write_text(Path(session.config.option.grades), json.dumps(grades, indent=1))
 
 
@@ -246,7 +246,7 @@ def close_box(box: judge.Box) -> None:
 
 
 def grade_lesson(
-    config: pytest.Config, lesson: str, items: list[pytest.Item], files: dict[str, Path], helpers: dict[str, str]
+    config: pytest.Config, lesson: str, items: list[pytest.Item], files: submission.Files, helpers: dict[str, str]
 ) -> None:
     """Run a lesson's tests and report them; `files` and `helpers` are what was handed in."""
     try:
@@ -335,6 +335,8 @@ def judged(exercise: str, reports: list[pytest.TestReport], failed: list) -> Out
         report.shorten(each)
     if kind == "NotImplementedError" and text in ("", exercise):
         return Outcome("gap", f"exercise {exercise} is not attempted")
+    if kind == "Unreadable":                                           # an answer to a question
+        return Outcome("wrong", text, look=True)
     if kind == "Lost":
         return Outcome("error", text, lost=True, look="channel" in text)
     if failed and kind in ("AttributeError", "NameError", "StudentError"):
