@@ -27,16 +27,17 @@ summary { cursor: pointer; margin: .5rem 0; }
 Class = dict[str, dict[str, dict]]  # submission -> exercise -> title, score, max_score, result, tests
 
 
-def page(graded: Class, looks: dict[str, dict[str, str]], errors: dict[str, str]) -> str:
+def page(graded: Class, looks: dict[str, dict[str, str]], errors: dict[str, str], warning: str = "") -> str:
     """The page's text.
 
     Args:
         graded: submission -> exercise's number -> {"title", "score", "max_score", "result", "tests"}.
         looks: submission -> exercise or lesson that somebody should look at -> why.
         errors: submission -> why it was not graded.
+        warning: what holds for all.
     """
     good = {name: each for name, each in graded.items() if each}
-    parts = [f"<h1>{len(graded)} submissions</h1>"]
+    parts = [f"<h1>{len(graded)} submissions</h1>", f"<p class=look>{escape(warning)}</p>" if warning else ""]
     if good:
         parts += [distribution(good), needs_a_look(looks), hardest(good), everyone(good, looks)]
     if errors:

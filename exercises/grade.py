@@ -3,101 +3,73 @@
     python exercises/grade.py submissions/ --to grades.csv -j 2
 
 A submission is a folder, a .zip, or the files of one student in a folder as Moodle, Canvas or Gradescope export it.
-Each one's grades are kept in grades_each/, beside the table, in Gradescope's format. So a stopped run goes on where it
-was, and a submission is graded anew only if it, the tests or the reference changed. grades.html is for the instructor.
+Each one's grades are kept in grades_each/, beside the table, in Gradescope's format, and the class's seed with them. So
+a stopped run goes on where it was, and a submission is graded anew only if it, the tests, the reference or the options
+changed. grades.html is for the instructor.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import faulthandler
 import hashlib
 import io
 import json
 import multiprocessing
 import os
-import re
 import secrets
-import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import redirect_stderr, redirect_stdout
-from functools import partial
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import redirect_stderr, redirect_stdout, suppress
+from functools import cache, partial
 from pathlib import Path
-from statistics import mean
 
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
+from classfolder import submissions
 from classpage import page
+from grader.box import chosen, missing
+from grader.submission import files_of, shown
 
 from course.files import write_text
 
-HANDED_IN = ("*.py", "*/*.py", "*.ipynb", "*/*.ipynb")
 REFERENCE = ("*.py", "*/*.py", "tests/grader/*.py")
-MOODLE = re.compile(r"(?P<who>.+?)_\d+_assignsubmission_file_?")
-CANVAS = re.compile(r"(?P<who>[^\W_][\w-]*?)(?:_LATE)?_\d+_\d+_(?P<file>.+\.(?:py|ipynb|zip))", re.IGNORECASE)
-SKIPPED = ("__MACOSX",)
+MINE = threading.local()  # each thread's worker process
+LONGEST = 2 * 3600  # seconds for a submission; one without an end is not to hold up the class
+SPARED = ("cacheprovider", "logging", "unraisableexception", "faulthandler")  # plugins of pytest
+OPEN = ("not isolated: what students wrote ran as this user, and could read and change what this user can, grades too "
+        "(exercises/README.md: How a submission is kept apart)")  # fmt: skip
 
 
-def submissions(folder: Path, scratch: Path) -> dict[str, Path]:
-    """Name -> folder of each submission, in order; archives and loose files are laid into `scratch` first.
-
-    Raises:
-        ValueError: there is no such folder, or no submission in it.
-    """
-    from grader.submission import unpacked
-
-    found: dict[str, Path] = {}
-    for path in sorted(folder.glob("*")):
-        if path.is_symlink() or path.name.startswith(".") or path.name in SKIPPED:
-            continue
-        moodle, canvas = MOODLE.fullmatch(path.name), CANVAS.fullmatch(path.name)
-        if path.is_dir():
-            found[moodle["who"] if moodle else path.name] = opened(path, scratch)
-        elif path.suffix.lower() == ".zip" or canvas:
-            name = canvas["who"] if canvas else path.stem
-            place = found.setdefault(name, scratch / name)
-            place.mkdir(parents=True, exist_ok=True)
-            if path.suffix.lower() == ".zip":
-                try:
-                    unpacked(path, place)
-                except ValueError as error:
-                    (place / "unreadable.txt").write_text(str(error), encoding="utf-8")
-            else:
-                shutil.copy2(path, place / canvas["file"])
-    if not found:
-        raise ValueError(f"{folder} holds no submissions; give the folder that holds one folder or .zip per student")
-    return found
+def content(file: Path | str) -> bytes:
+    """What a file holds, or why it cannot be read, in 32 bytes."""
+    try:
+        data = file.encode() if isinstance(file, str) else file.read_bytes()
+    except OSError as error:
+        data = type(error).__name__.encode()
+    return hashlib.sha256(data).digest()
 
 
-def opened(folder: Path, scratch: Path) -> Path:
-    """A student's folder; if a .zip lies in it, a copy with the archive unpacked."""
-    from grader.submission import unpacked
-
-    archives = [path for path in sorted(folder.glob("*.zip")) if not path.is_symlink()]
-    if not archives:
-        return folder
-    place = scratch / folder.name
-    shutil.copytree(folder, place, symlinks=True, ignore=shutil.ignore_patterns("*.zip"))
-    for archive in archives:
-        try:
-            unpacked(archive, place)
-        except ValueError as error:
-            (place / "unreadable.txt").write_text(str(error), encoding="utf-8")
-    return place
+@cache
+def reference() -> bytes:
+    """What the reference and the tests hold."""
+    files = sorted({path for pattern in REFERENCE for path in ROOT.glob(pattern)})
+    return b"".join(str(file).encode() + content(file) for file in files)
 
 
-def fingerprint(submission: Path) -> str:
-    """Changes when a grade could: with what was handed in, helper modules too, with the reference, with the tests."""
-    digest = hashlib.sha256()
-    for folder, patterns in ((submission, HANDED_IN), (ROOT, REFERENCE)):
-        for file in sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}):
-            digest.update(str(file.relative_to(folder)).encode() + hashlib.sha256(file.read_bytes()).digest())
+def fingerprint(submission: Path, options: list[str]) -> str:
+    """Changes when a grade could: with what was handed in, helper modules too, reference, tests and options."""
+    digest = hashlib.sha256(reference() + repr(options).encode())
+    for name, file in sorted(files_of(submission).items()):
+        digest.update(name.encode() + content(file))
     return digest.hexdigest()[:16]
 
 
@@ -106,45 +78,71 @@ def grade(kept: Path, options: list[str], named: tuple[str, Path]) -> dict:
 
     Runs in a worker process, which keeps torch, the tests and the answering process warm from one to the next.
     """
+    name, folder = named
+    try:
+        file, now = kept / f"{name}.json", fingerprint(folder, options)
+        with suppress(OSError, ValueError, LookupError, TypeError):
+            grades = json.loads(file.read_text(encoding="utf-8"))
+            if grades["extra_data"]["fingerprint"] == now:
+                return grades
+        grades = graded_anew(folder, kept / f".{name}.{os.getpid()}.json", options)
+        grades["extra_data"] = {**grades.get("extra_data", {}), "fingerprint": now}
+        write_text(file, json.dumps(grades, indent=1))
+        return grades
+    except Exception as error:                                         # one submission does not end a class
+        return {"error": shown(f"{type(error).__name__}: {error}"[:200])}
+
+
+def graded_anew(folder: Path, report: Path, options: list[str]) -> dict:
+    """The report that pytest writes.
+
+    Raises:
+        RuntimeError: it wrote none; what it said last.
+    """
     import pytest
 
-    name, folder = named
-    file, now = kept / f"{name}.json", fingerprint(folder)
-    if file.exists():
-        grades = json.loads(file.read_text(encoding="utf-8"))
-        if grades.get("extra_data", {}).get("fingerprint") == now:
-            return grades
-    fresh, said = kept / f".{name}.{os.getpid()}.json", io.StringIO()
-    fresh.unlink(missing_ok=True)
-    spared = [f"-pno:{plugin}" for plugin in ("cacheprovider", "logging", "unraisableexception")]
+    report.unlink(missing_ok=True)
+    said = io.StringIO()
     command = [str(ROOT / "tests"), f"--rootdir={ROOT}", f"--submission={folder.resolve()}",
-               f"--grades={fresh.resolve()}", "-q", *spared, *options]  # fmt: skip
+               f"--grades={report.resolve()}", "-q", *(f"-pno:{plugin}" for plugin in SPARED), *options]  # fmt: skip
     os.environ["GRADING_KEEPS_ITS_BOX"] = "1"
     try:
         with redirect_stdout(said), redirect_stderr(said):
             status = int(pytest.main(command))
         if status not in (0, 1):
             last = said.getvalue().strip().splitlines() or ["nothing"]
-            return {"error": f"pytest ended with status {status} and said: {last[-1][:200]}"}
-        grades = json.loads(fresh.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        return {"error": f"{type(error).__name__}: {error}"[:200]}
+            raise RuntimeError(f"pytest ended with status {status} and said: {last[-1]}")
+        return json.loads(report.read_text(encoding="utf-8"))
     finally:
-        fresh.unlink(missing_ok=True)
-    grades["extra_data"] = {**grades.get("extra_data", {}), "fingerprint": now}
-    write_text(file, json.dumps(grades, indent=1))
-    return grades
+        report.unlink(missing_ok=True)
 
 
 def graded_class(found: dict[str, Path], kept: Path, options: list[str], jobs: int) -> Iterator[dict]:
     """The grades of all, in order; `jobs` worker processes."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    work = partial(grade, kept, options)
-    if jobs == 1:
-        yield from map(work, found.items())
-        return
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(work, found.items())
+    work = partial(within, LONGEST, partial(grade, kept, options))
+    with ThreadPoolExecutor(jobs) as threads:                          # each waits for a worker process of its own
+        yield from threads.map(partial(apart, work), found.items())
+
+
+def within(seconds: float, work: Callable[[tuple], dict], named: tuple[str, Path]) -> dict:
+    """work(named); a process in which that takes longer ends, whatever it does."""
+    faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__)
+    try:
+        return work(named)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+def apart(work: Callable[[tuple], dict], named: tuple[str, Path]) -> dict:
+    """work(named) in this thread's worker process. If that dies, it costs this submission; the next gets a new one."""
+    if not hasattr(MINE, "worker"):
+        MINE.worker = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+    try:
+        return MINE.worker.submit(work, named).result()
+    except BrokenProcessPool:
+        del MINE.worker
+        return {"error": "the process that graded it was ended: too little memory, or too long. Grade this one by hand"}
 
 
 def exercises(grades: dict) -> dict[str, dict]:
@@ -183,29 +181,38 @@ def table(graded: dict[str, dict]) -> str:
         total = f"{grades['score']:g}" if "score" in grades else ""
         points = [f"{each[number]['score']:g}" if number in each else "" for number in numbers]
         writer.writerow([name, total, f"{possible:g}", *points, " ".join(looks(grades)), grades.get("error", "")])
-    return text.getvalue()
+    return plain(text.getvalue())
 
 
-def summary(graded: dict[str, dict], hardest: int = 5) -> str:
-    """The mean, and the exercises of which the class earned the smallest share."""
-    good = [exercises(grades) for grades in graded.values() if "tests" in grades]
-    lines = [f"{len(good)} of {len(graded)} graded"]
-    if good:
-        totals = [sum(entry["score"] for entry in each.values()) for each in good]
-        possible = sum(entry["max_score"] for entry in good[0].values())
-        lines[0] += f", mean {mean(totals):.1f} of {possible:g} points"
-        shares: dict[str, list] = {}
-        for number, entry in ((number, entry) for each in good for number, entry in each.items()):
-            shares.setdefault(f"{number} {entry['title']}", []).append((entry["score"] / entry["max_score"], entry))
-        lines.append("hardest:")
-        for name, pairs in sorted(shares.items(), key=lambda item: mean(share for share, _ in item[1]))[:hardest]:
-            tried = sum(entry["result"] != "not attempted" for _, entry in pairs)
-            share = 100 * mean(share for share, _ in pairs)
-            lines.append(f"  {name:28} {share:3.0f} % of the points, tried by {tried} of {len(pairs)}")
-    look = {name: " ".join(looks(grades)) for name, grades in graded.items() if looks(grades)}
-    lines += [f"needs a look: {', '.join(f'{name} ({numbers})' for name, numbers in look.items())}"] if look else []
+def plain(text: str) -> str:
+    """A text that can be written as UTF-8, whatever a student's exception said."""
+    return text.encode(errors="replace").decode()
+
+
+def summary(graded: dict[str, dict], others: list[str]) -> str:
+    """What needs an instructor; how the class did stands on the page."""
+    lines = [f"{sum('tests' in grades for grades in graded.values())} of {len(graded)} graded"]
+    lines += [f"left out, neither folder nor .zip: {', '.join(others)}"] if others else []
+    look = [name for name, grades in graded.items() if looks(grades)]
+    lines += [f"needs a look, for what the page says: {', '.join(look)}"] if look else []
     lines += [f"not graded: {name}: {grades['error']}" for name, grades in graded.items() if "error" in grades]
+    lines += [OPEN] if unboxed(graded) else []
     return "\n".join(lines)
+
+
+def unboxed(graded: dict[str, dict]) -> bool:
+    """Whether a submission was graded without isolation."""
+    return any(grades.get("extra_data", {}).get("isolation") == "none" for grades in graded.values())
+
+
+def seed(kept: Path, asked: int | None) -> int:
+    """The class's: the one asked for, that of an earlier run, or a new one."""
+    file = kept / ".draw"
+    if asked is None and file.exists():
+        return int(file.read_text(encoding="utf-8"))
+    draw = secrets.randbits(31) if asked is None else asked
+    write_text(file, str(draw))
+    return draw
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -215,28 +222,32 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--to", type=Path, required=True, help="the table to write, such as grades.csv")
     parser.add_argument("-j", type=int, default=1, metavar="N", help="submissions at a time (default: %(default)s)")
     parser.add_argument("--time-limit", type=float, default=10, help="seconds for a call (default: %(default)s)")
-    parser.add_argument("--draw", type=int, metavar="SEED", help="of the tests' inputs, one for all (default: random)")
+    parser.add_argument("--draw", type=int, metavar="SEED",
+                        help="of the tests' inputs, one for all (default: the last run's, or random)")  # fmt: skip
     parser.add_argument("--isolation", choices=("auto", "bubblewrap", "docker", "podman", "none"), default="auto")
     args = parser.parse_args(argv)
-    draw = secrets.randbits(31) if args.draw is None else args.draw
-    options = [f"--time-limit={args.time_limit}", f"--isolation={args.isolation}", f"--draw={draw}"]
+    isolation, kept = chosen(args.isolation), args.to.with_name(f"{args.to.stem}_each")
     try:
+        if reason := missing(isolation):
+            raise ValueError(reason)
         with tempfile.TemporaryDirectory(prefix="class-") as scratch:
-            found = submissions(args.submissions, Path(scratch))
-            kept = args.to.with_name(f"{args.to.stem}_each")
-            kept.mkdir(parents=True, exist_ok=True)
+            found, others = submissions(args.submissions, Path(scratch))
+            draw = seed(kept, args.draw)
+            options = [f"--time-limit={args.time_limit}", f"--isolation={isolation}", f"--draw={draw}"]
             work = graded_class(found, kept, options, max(1, args.j))
             results = list(tqdm(work, total=len(found), unit="submission"))
         graded = dict(zip(found, results, strict=True))
         write_text(args.to, table(graded))
-        write_text(args.to.with_suffix(".html"), page({name: exercises(grades) for name, grades in graded.items()},
-                                                      {name: looks(grades) for name, grades in graded.items()},
-                                                      {n: g["error"] for n, g in graded.items() if "error" in g}))
+        errors = {name: grades["error"] for name, grades in graded.items() if "error" in grades}
+        text = page({name: exercises(grades) for name, grades in graded.items()},
+                    {name: looks(grades) for name, grades in graded.items()}, errors, OPEN if unboxed(graded) else "")
+        write_text(args.to.with_suffix(".html"), plain(text))
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"inputs drawn from --draw={draw}\nwrote {args.to}\nwrote {args.to.with_suffix('.html')}\n{summary(graded)}")
-    return 1 if any("error" in grades for grades in results) else 0
+    print(f"inputs drawn from --draw={draw}, isolation: {isolation}\nwrote {args.to}")
+    print(f"wrote {args.to.with_suffix('.html')}\n{summary(graded, others)}")
+    return 1 if errors else 0
 
 
 if __name__ == "__main__":

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import io
+import os
 import re
+import shutil
+import time
 import tokenize
 import zipfile
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-import jupytext
-from markers import lesson_path
+from markers import ROOMS, lesson_path
 
 SUFFIXES = (".py", ".ipynb")
-LARGEST = 20 << 20       # bytes of a file that could be a lesson
-DEEPEST = 4              # folders in folders
-SKIPPED = {"__MACOSX", "__pycache__", "outputs", "data", "tests", "course", "exercises", "node_modules", "venv"}
+ARCHIVES = (".zip", ".rar", ".7z", ".tar", ".gz", ".tgz", ".bz2", ".xz")
+NOT_OPENED = "it is an archive, and was not opened"
+UNREADABLE = ".unreadable"  # after a file's name: what stands there instead of it, and why
+LARGEST = 20 << 20          # bytes of a file that could be a lesson
+DEEPEST = 6                 # folders in folders
+SKIPPED = {"__MACOSX", "__pycache__", "node_modules", "venv", "site-packages"}
+COURSE = {"outputs", "data", "tests", "course", "exercises"}  # the course's own, unless there is a lesson in one
+LESSON = re.compile(rf"(.*/)?((?!test_)[^/]*\d\d_[a-z][^/]*|({'|'.join(ROOMS)})/[^/]*)\.(py|ipynb)", re.IGNORECASE)
+
+Files = dict[str, Path | str]  # path inside a submission -> the file, or why it cannot be read
 
 
 class Found(NamedTuple):
@@ -26,19 +35,51 @@ class Found(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def files_of(folder: Path) -> dict[str, Path]:
-    """Path inside the folder -> file, for all that could be a lesson or a helper; symbolic links are left out."""
-    found, waiting = {}, [(folder, 0)]
+def files_of(folder: Path) -> Files:
+    """All that could be a lesson or a helper, in folders of folders too. Nothing is read through a link."""
+    found: Files = {}
+    waiting = [folder]
     while waiting:
-        place, depth = waiting.pop()
-        for path in sorted(place.iterdir()):
-            if path.is_symlink() or path.name.startswith("."):
-                continue
-            if path.is_dir() and depth < DEEPEST and path.name not in SKIPPED:
-                waiting.append((path, depth + 1))
-            elif path.is_file() and path.suffix in SUFFIXES and path.stat().st_size <= LARGEST:
-                found[path.relative_to(folder).as_posix()] = path
-    return found
+        place = waiting.pop()
+        try:
+            for path in sorted(place.iterdir()):
+                name, is_link = shown(path.relative_to(folder).as_posix()), path.is_symlink()
+                if path.name.startswith(".") or path.name in SKIPPED:
+                    continue
+                if path.is_dir() and not is_link:
+                    if name.count("/") < DEEPEST:
+                        waiting.append(path)
+                    else:
+                        found[name] = "it lies in too many folders"
+                elif path.suffix == UNREADABLE and not is_link:
+                    found[name.removesuffix(UNREADABLE)] = shown(path.read_text(encoding="utf-8")[:200])
+                elif path.suffix.lower() in (*SUFFIXES, *ARCHIVES) and (is_link or path.is_file()):
+                    found[name] = why_not(path) or path
+        except (OSError, ValueError) as error:
+            found[shown(place.relative_to(folder).as_posix())] = f"the folder cannot be read ({type(error).__name__})"
+    lessons = [name for name in found if LESSON.fullmatch(name)]
+    return {name: file for name, file in found.items() if not in_course(name, lessons)}
+
+
+def why_not(path: Path) -> str:
+    """Why a file is not read; "" if it is."""
+    if path.is_symlink():
+        return "it is a link, not a file"
+    if path.suffix.lower() in ARCHIVES:
+        return NOT_OPENED
+    return f"it is larger than {LARGEST >> 20} MB" if path.stat().st_size > LARGEST else ""
+
+
+def in_course(name: str, lessons: list[str]) -> bool:
+    """Whether a file lies in a folder like the course's tests/, in which none of these lessons lies."""
+    parts = PurePosixPath(name).parts[:-1]
+    folders = ["/".join(parts[: i + 1]) + "/" for i, part in enumerate(parts) if part in COURSE]
+    return not all(any(lesson.startswith(folder) for lesson in lessons) for folder in folders)
+
+
+def shown(name: str) -> str:
+    """A name that can be printed and written as UTF-8, whatever stands in it; two names stay two."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in name)
 
 
 def candidates(lesson: str, names: list[str]) -> list[str]:
@@ -48,7 +89,8 @@ def candidates(lesson: str, names: list[str]) -> list[str]:
     """
     stem = lesson.rpartition(".")[2]
     exact = {lesson_path(lesson) + suffix for suffix in SUFFIXES} | {lesson + suffix for suffix in SUFFIXES}
-    pattern = re.compile(rf"(?:.*[^0-9A-Za-z])?{re.escape(stem)}(?:[ _-]?(?:\(\d+\)|copy|\d{{1,2}}|final|solved))*")
+    again = r"(?:[ _-]?(?:\(\d+\)|copy|\d{1,2}|final|solved))*"
+    pattern = re.compile(rf"(?!test_)(?:.*[^0-9A-Za-z])?{re.escape(stem)}{again}", re.IGNORECASE)
     same = [name for name in names if pattern.fullmatch(PurePosixPath(name).stem)]
     return sorted(same, key=lambda name: (name not in exact, name.count("/"), len(name), name))
 
@@ -74,10 +116,18 @@ def plain(text: str) -> str:
     return "\n".join("#" if i < 2 and cookie.match(line) else line for i, line in enumerate(lines))
 
 
-def script_of(file: Path) -> str:
-    """The text of a script, or of a notebook as a script."""
-    if file.suffix == ".py":
+def script_of(file: Path | str) -> str:
+    """The text of a script, or of a notebook as a script.
+
+    Raises:
+        ValueError: it cannot be read; the sentence says why.
+    """
+    if isinstance(file, str):
+        raise ValueError(file)
+    if file.suffix.lower() == ".py":
         return decoded(file.read_bytes())
+    import jupytext  # takes a second
+
     try:
         return jupytext.writes(jupytext.reads(decoded(file.read_bytes()), "ipynb"), "py:percent")
     except Exception as error:  # whatever a reader of broken notebooks may raise
@@ -86,13 +136,18 @@ def script_of(file: Path) -> str:
 
 def answers_in(text: str) -> str:
     """What stands in the gaps, without the stubs."""
-    gaps = re.findall(r"# (?:EXERCISE|BEGIN SOLUTION) [\d.]+.*?\n(.*?)# END (?:EXERCISE|SOLUTION)", text, re.DOTALL)
-    kept = [line.strip() for gap in gaps for line in gap.split("\n")]
+    begin, end = re.compile(r"# (?:EXERCISE|BEGIN SOLUTION) [\d.]+"), re.compile(r"# END (?:EXERCISE|SOLUTION)")
     stub = re.compile(r"#|raise NotImplementedError\(|ANSWER_\d+_\d+ = None|$")
-    return "\n".join(line for line in kept if not stub.match(line))
+    kept: list[str] = []
+    inside = False
+    for line in map(str.strip, text.split("\n")):
+        inside = bool(begin.search(line)) or (inside and not end.search(line))
+        if inside and not stub.match(line):
+            kept.append(line)
+    return "\n".join(kept)
 
 
-def handed_in(files: dict[str, Path], lesson: str) -> Found:
+def handed_in(files: Files, lesson: str) -> Found:
     """A student's lesson: of script and notebook the one that is filled in; of two filled ones the newer.
 
     Args:
@@ -104,17 +159,19 @@ def handed_in(files: dict[str, Path], lesson: str) -> Found:
     """
     names = candidates(lesson, list(files))
     if not names:
-        raise ValueError(f"{lesson_path(lesson)}.py is missing")
+        closed = [f"{name}: {file}" for name, file in files.items()
+                  if isinstance(file, str) and not name.lower().endswith(SUFFIXES)][:3]  # it may be in there
+        raise ValueError(f"{lesson_path(lesson)}.py is missing" + (f" ({'; '.join(closed)})" if closed else ""))
     texts, broken = {}, []
     for name in names:
         try:
             texts[name] = script_of(files[name])
         except (ValueError, OSError) as error:
             broken.append(f"{name}: {error}")
-    if not texts:
+    full = [name for name in texts if answers_in(texts[name])]
+    if broken and not full:                                            # the answers are in the one that is broken
         raise ValueError("; ".join(broken))
-    full = [name for name in texts if answers_in(texts[name])] or list(texts)
-    notes = list(broken)
+    full, notes = full or list(texts), list(broken)
     chosen = full[0]
     if len({answers_in(texts[name]) for name in full}) > 1:
         chosen = max(full, key=lambda name: files[name].stat().st_mtime)
@@ -125,13 +182,15 @@ def handed_in(files: dict[str, Path], lesson: str) -> Found:
     return Found(texts[chosen], chosen, tuple(notes))
 
 
-def helpers_of(files: dict[str, Path], lessons: list[str]) -> dict[str, str]:
+def helpers_of(files: Files, lessons: list[str]) -> dict[str, str]:
     """Modules of the student's own, by name: scripts at the top of the folder, or beside the lessons, that are none."""
     found: dict[str, str] = {}
     taken = {name for lesson in lessons for name in candidates(lesson, list(files))}
     for name, path in files.items():
         module = PurePosixPath(name).stem
-        if path.suffix == ".py" and name not in taken and module.isidentifier() and module not in ("utils", "conftest"):
+        if name in taken or isinstance(path, str) or path.suffix.lower() != ".py":
+            continue
+        if module.isidentifier() and module not in ("utils", "conftest"):
             try:
                 found.setdefault(module, decoded(path.read_bytes()))
             except (ValueError, OSError):
@@ -139,29 +198,76 @@ def helpers_of(files: dict[str, Path], lessons: list[str]) -> dict[str, str]:
     return found
 
 
-def unpacked(archive: Path, to: Path, largest: int = 200 << 20) -> None:
-    """The lessons and helpers in a .zip, without paths that lead outside, links, or bombs.
+def laid(path: Path, to: Path) -> None:
+    """A copy of what was handed in: a file, a folder without its links, a .zip as a folder. No file is written over.
 
-    Raises:
-        ValueError: it is no archive, or holds too much.
+    What cannot be copied or unpacked is noted for files_of().
     """
+    to.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        to.mkdir()
+        for name, file in files_of(path).items():
+            if isinstance(file, Path) or (file == NOT_OPENED and name.lower().endswith(".zip")):
+                laid(file if isinstance(file, Path) else path / name, to / name)
+            else:
+                note(to / name, file)
+    elif path.suffix.lower() == ".zip":
+        unpacked(path, to)
+    else:
+        try:
+            shutil.copy2(path, to)
+        except OSError as error:
+            note(to, f"it cannot be read ({type(error).__name__})")
+
+
+def unpacked(archive: Path, to: Path, largest: int = 200 << 20) -> None:
+    """The lessons and helpers in a .zip, in a new folder: without links, bombs, and paths that lead outside.
+
+    What cannot be unpacked is noted for files_of().
+    """
+    to.mkdir()                                                         # fails if it is there
     try:
         with zipfile.ZipFile(archive) as package:
             members = [info for info in package.infolist() if wanted(info)]
             if sum(info.file_size for info in members) > largest or len(members) > 2000:
-                raise ValueError(f"{archive.name} holds too much")
+                note(to, "it holds too much")
+                return
             for info in members:
-                target = to.joinpath(*PurePosixPath(info.filename).parts)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(package.read(info))
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError) as error:
-        raise ValueError(f"{archive.name} is no archive that can be opened ({type(error).__name__})") from error
+                unpack(package, info, to.joinpath(*PurePosixPath(info.filename).parts))
+    except Exception as error:                                         # whatever a reader of broken archives may raise
+        note(to, f"it cannot be opened ({type(error).__name__})")
+
+
+def unpack(package: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path) -> None:
+    """One member, with its date: of two answers the newer counts."""
+    if target.suffix.lower() in ARCHIVES:
+        note(target, NOT_OPENED)
+    elif info.flag_bits & 1:
+        note(target, "it is encrypted")
+    elif info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        note(target, "it is compressed in a way that is not read here")  # bz2 and lzma: Python bounds no bombs of these
+    else:
+        try:
+            with package.open(info) as member:
+                data = member.read(info.file_size)                     # without a number a bomb would unfold first
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data)
+            written = time.mktime((*info.date_time, 0, 0, -1))
+            os.utime(target, (written, written))
+        except Exception as error:                                     # damaged
+            note(target, f"it cannot be unpacked ({type(error).__name__})")
+
+
+def note(place: Path, why: str) -> None:
+    """Say for files_of() that something was handed in, and why it is not there."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.with_name(place.name + UNREADABLE).write_text(why, encoding="utf-8")
 
 
 def wanted(info: zipfile.ZipInfo) -> bool:
-    """Whether a member of an archive could be a lesson or a helper."""
-    parts = PurePosixPath(info.filename).parts
-    outside = info.filename.startswith(("/", "\\")) or ".." in parts or ":" in info.filename
+    """Whether a member of an archive could be a lesson or a helper, or is an archive."""
+    path = PurePosixPath(info.filename)
+    outside = info.filename.startswith(("/", "\\")) or ".." in path.parts
     link = (info.external_attr >> 16) & 0o170000 == 0o120000
-    skipped = any(part in SKIPPED or part.startswith(".") for part in parts)
-    return not (info.is_dir() or outside or link or skipped) and PurePosixPath(info.filename).suffix in SUFFIXES
+    skipped = any(part in SKIPPED or part.startswith(".") for part in path.parts)
+    return not (info.is_dir() or outside or link or skipped) and path.suffix.lower() in (*SUFFIXES, *ARCHIVES)
