@@ -140,5 +140,11 @@ def others_solved(text: str, reference: str, exercise: str) -> str:
     if [region.exercise for region in mine] != [region.exercise for region in theirs]:
         return text
     lines = reference.splitlines()
-    pairs = [(a, lines[b.first : b.last + 1]) for a, b in zip(mine, theirs, strict=True) if a.exercise != exercise]
+    pairs = [(a, moved(lines[b.first : b.last + 1], b.indent, a.indent))
+             for a, b in zip(mine, theirs, strict=True) if a.exercise != exercise]  # fmt: skip
     return replaced(text, pairs)
+
+
+def moved(lines: list[str], old: str, new: str) -> list[str]:
+    """Lines with another indentation, for a lesson that indents with two spaces, or tabs."""
+    return [new + line.removeprefix(old) if line.strip() else line for line in lines]

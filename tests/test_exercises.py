@@ -194,6 +194,22 @@ def test_others_solved_leaves_one_exercise_as_it_was():
     assert others_solved(text, text, "3.2") == text
 
 
+@pytest.mark.parametrize("step", ["  ", "\t"])
+def test_the_others_are_solved_in_a_lesson_of_other_indentation(step):
+    """Two spaces, or tabs: what is put in fits, and the lesson stays Python."""
+    for name, text in TEXTS.items():
+        mine = re.sub(r"^(?:    )+", lambda found: step * (len(found[0]) // 4), text, flags=re.MULTILINE)
+        alone = others_solved(mine, text, "none of them")
+        assert ast.dump(ast.parse(alone)) == ast.dump(ast.parse(mine)), name
+
+
+def test_what_did_not_pass_alone_is_tried_as_it_was_handed_in():
+    again = grading.again_as_it_is
+    assert again(grading.Outcome("wrong"))
+    assert again(grading.Outcome("error", "line 3 of the lesson did not run", look=True))
+    assert not any(map(again, (grading.Outcome("passed"), grading.Outcome("gap"), grading.Outcome("error", lost=True))))
+
+
 def test_an_untouched_gap_is_seen_and_nothing_else_is_taken_for_one():
     text = TEXTS["03_smoothgrad"]
     empty = emptied(text, "")

@@ -18,14 +18,15 @@ from pathlib import Path
 from threading import Timer
 from time import sleep
 from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
 import torch
-from conftest import assert_tensor
-from grader import report, wire
+from conftest import assert_tensor, grading
+from grader import answerer, report, wire
 from grader.box import CONTAINERS, bubblewrap, command, missing
-from grader.judge import Box, Lost, youngest
+from grader.judge import Box, Lost, raise_again, youngest
 from grader.submission import LARGEST, answers_in, candidates, decoded, files_of, handed_in, helpers_of, laid
 from grader.unusual import unusual
 from mutants.cheats import DAMAGE, FORGERIES
@@ -403,10 +404,55 @@ def test_an_error_is_told_with_its_size_and_place(actual, said):
      ("DID NOT RAISE <class 'ValueError'>", "no ValueError was raised, but should be"),
      ("Regex pattern did not match.\n  Expected", "the right kind of error was raised, but its text does not name"),
      ("the images were modified\nassert False", "the images were modified"),
-     ("\x1b[31mred\x1b[0m in /home/ada/x.py", "red in ...")],
+     ("\x1b[31mred\x1b[0m in /home/ada/x.py", "red in ..."), ("a\x9b1mb\u202ec\udc80 \x07d", "ab c d"),
+     ("cannot import name 'x' from 'torch' (/home/ada/.venv/lib/torch/__init__.py)", "cannot import name 'x' from "
+      "'torch' (...)"), ("No such file: '/home/ada/My Course/05.py'", "No such file: '...'"),
+     ("evaluation/sanity_checks.py and a/b/c.py", "evaluation/sanity_checks.py and a/b/c.py")],
 )  # fmt: skip
 def test_a_reason_is_a_sentence_without_the_right_value(text, said):
     assert report.plainly(text).startswith(said)
+
+
+def test_what_goes_out_can_be_printed_and_names_no_path():
+    """Whoever wrote it: notes, reasons, and reports for pytest's own outputs. An exception's text is short."""
+    config = SimpleNamespace(stash={grading.RESULTS: {}})
+    told: list = []
+    hook = SimpleNamespace(**{f"pytest_runtest_log{what}": lambda **given: told.append(given)
+                              for what in ("start", "report", "finish")})  # fmt: skip
+    item = SimpleNamespace(ihook=hook, nodeid="a", location=("a", 1, "a"))
+    grading.tell(config, item, grading.broken(item, report.Outcome("error", "\x1b[31m(1) /home/ada/x.py: no text")))
+    assert config.stash[grading.RESULTS]["a"][1].reason == "(1) ...: no text"
+    assert [given["report"].longrepr for given in told if "report" in given] == ["(1) ...: no text", None]
+    failed = [[3, ["\x1b[31mMine"], "from '/home/ada/torch': " + "x" * 1000]]
+    crash = SimpleNamespace(longrepr="NameError: x", outcome="failed", sections=[])
+    reason = grading.judged("5.1", [crash], failed).reason
+    assert reason.startswith("line 3 of the lesson did not run (Mine: from '...': xxx")
+    assert len(reason) < 200
+    for names, longest in ((["ValueError"], 300), (["AssertionError"], report.SHORT), ([], 350)):
+        with pytest.raises(Exception, match="xxx") as error:
+            raise_again(names, "x" * 10**4)
+        assert len(str(error.value)) <= longest
+    crash.longrepr = "ValueError: " + "x" * 300
+    assert len(grading.judged("5.1", [crash], []).reason) <= report.SHORT + len("ValueError: ")
+
+
+def test_no_statement_of_a_lesson_finds_the_others_text(monkeypatch):
+    """Neither the text nor a tree of it is in its callers' variables."""
+    for name, value in (("signal", MagicMock()), ("KEPT", [])):        # the alarm is pytest's here
+        monkeypatch.setattr(answerer, name, value)
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path])
+    monkeypatch.setattr(sys, "modules", {**sys.modules})
+    spy = ["import sys", "frame, SEEN = sys._getframe(), ''",
+           "while frame.f_code.co_name != 'answer': SEEN, frame = SEEN + repr(frame.f_locals), frame.f_back",
+           "SEEN += repr(frame.f_locals)"]
+    request = {"do": "load", "name": "05_gradcam", "helpers": {}}
+    lines = ["def solution(): return 1  # the " + "reference", *spy, "return 3", "1 / 0"]
+    found = answerer.answer({**request, "source": "\n".join(lines)})
+    assert [(line, names[0]) for line, names, _ in found["failed"]] == [(6, "SyntaxError"), (7, "ZeroDivisionError")]
+    seen = answerer.KEPT[0].SEEN
+    assert "05_gradcam" in seen
+    assert "the " + "reference" not in seen
+    assert "ast." not in seen
 
 
 # A busy machine
@@ -560,6 +606,28 @@ def test_cheats_are_flagged():
     top = with_more(SOLVED, "import os", "os.kill(1, 9)")
     assert unusual(top, SOLVED, {}) == {"": ["import os", "os.kill"]}
     assert unusual(SOLVED, SOLVED, {"mine": "from conftest import assert_tensor"}) == {"": ["import conftest"]}
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["torch.os.system('id')", "torch.sys.modules['__main__']", "getattr(f, '__co' 'de__')", "getattr(f, name)",
+     "getattr(torch, 'os')", "g = getattr", "PIL.Image.open('x')", "pandas.read_csv('x')", "pandas.read_pickle('x')",
+     "torch.from_file('x')", "from scipy.io import loadmat", "import scipy.io", "from torch import os", "torch.hub.x",
+     "operator.attrgetter(a)(f)", "'{0.__globals__}'.format(f)", "torch.nn.functional.relu = f", "table.to_pickle('x')",
+     "(i for i in x).gi_frame"],
+)  # fmt: skip
+def test_ways_to_files_and_into_the_interpreter_are_flagged(code):
+    assert set(unusual(answered(SOLVED, {"5.1": [code]}), SOLVED, {})) == {"5.1"}
+    assert set(unusual(with_more(answered(SOLVED, {"5.2": ["("]}), code), SOLVED, {})) == {""}
+
+
+@pytest.mark.parametrize(
+    "code", ["getattr(layer, 'inplace', False)", "x.select(0, 1)", "x.to_sparse()", "np.random.rand()", "x.copy()",
+             "torch.compile(f)", "scipy.signal.convolve(x, y)", "model.load_state_dict(state)", "np.array(x.chunk(2))",
+             "'the __init__ method'"],
+)  # fmt: skip
+def test_what_answers_may_well_use_is_not_flagged(code):
+    assert unusual(answered(SOLVED, {"5.1": [code]}), SOLVED, {}) == {}
 
 
 def test_right_answers_are_not_flagged():

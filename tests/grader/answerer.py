@@ -25,7 +25,7 @@ import sys
 import tempfile
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
@@ -99,12 +99,17 @@ def names(error: BaseException) -> list[str]:
     return [kind.__name__[:80] for kind in type(error).__mro__[:10]]
 
 
+def file_of(name: str) -> str:
+    """What a lesson's file is called in reports; here there is none of that name."""
+    return f"{name.replace('.', '/')}.py"
+
+
 def new_module(name: str) -> ModuleType:
     """An empty module under the name by which import, or import_lesson, finds it from now on."""
     room, _, part = name.rpartition(".")
     key = f"lesson_{name}" if name[0].isdigit() else name
     module = sys.modules[key] = ModuleType(key)
-    module.__file__ = f"{name.replace('.', '/')}.py"
+    module.__file__ = file_of(name)
     if room:
         if room not in sys.modules:
             sys.modules[room] = ModuleType(room)
@@ -133,7 +138,27 @@ class HandedIn(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         exec(compile(self.texts[module.__name__], f"{module.__name__}.py", "exec", dont_inherit=True), vars(module))
 
 
-def load(name: str, source: str, helpers: dict[str, str]) -> list[list]:
+def compiled(name: str, source: str) -> tuple[list[tuple[int, CodeType]], list[list]]:
+    """A lesson's statements with their lines, and what failed, as load() gives it.
+
+    The text holds the reference's solutions of other exercises: no caller of a student's statement keeps it, or a tree.
+    """
+    codes, failed = [], []
+    try:
+        body = ast.parse(source).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        return [], [[getattr(error, "lineno", None) or 1, names(error), sentence(error)]]
+    future = [node for node in body if isinstance(node, ast.ImportFrom) and node.module == "__future__"]
+    for node in body:
+        statement = ast.Module([*(future if node not in future else []), node], type_ignores=[])
+        try:
+            codes.append((node.lineno, compile(statement, file_of(name), "exec", dont_inherit=True)))
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            failed.append([node.lineno, names(error), sentence(error)])
+    return codes, failed
+
+
+def load(name: str, codes: list[tuple[int, CodeType]], failed: list[list], helpers: dict[str, str]) -> list[list]:
     """Run a lesson statement by statement; what fails is reported and does not stop the rest.
 
     Returns:
@@ -142,24 +167,17 @@ def load(name: str, source: str, helpers: dict[str, str]) -> list[list]:
     sys.meta_path.append(HandedIn(helpers))
     module = new_module(name)
     keep(module)
-    try:
-        code = ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        return [[getattr(error, "lineno", None) or 1, names(error), sentence(error)]]
-    future = [node for node in code.body if isinstance(node, ast.ImportFrom) and node.module == "__future__"]
-    failed = []
     signal.signal(signal.SIGALRM, ring)
-    for node in code.body:
-        body = ast.Module([*(future if node not in future else []), node], type_ignores=[])
+    for line, code in codes:
         try:
             CLOCK.update(waited=wire.waited("self"), rings=0)
             signal.alarm(STATEMENT)
-            exec(compile(body, module.__file__, "exec", dont_inherit=True), vars(module))
+            exec(code, vars(module))
         except BaseException as error:
-            failed.append([node.lineno, names(error), sentence(error)])
+            failed.append([line, names(error), sentence(error)])
         finally:
             signal.alarm(0)
-    return failed
+    return sorted(failed, key=lambda each: each[0])
 
 
 CLOCK = {"waited": None, "rings": 0}  # for a processor, when the alarm was set; how often it was set anew
@@ -234,7 +252,8 @@ def answer(request: dict) -> dict:
     """What the judge asked for."""
     do = request["do"]
     if do == "load":
-        return {"failed": load(request["name"], request["source"], request["helpers"])}
+        codes, failed = compiled(request["name"], request.pop("source"))
+        return {"failed": load(request["name"], codes, failed, request["helpers"])}
     if do == "calm":
         return {"result": calm()}
     if do == "get":

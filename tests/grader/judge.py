@@ -27,6 +27,7 @@ from torch import nn
 
 from grader import wire
 from grader.box import below, command, end_container, libraries, packages, text_of
+from grader.report import SHORT
 
 
 class Lost(RuntimeError):
@@ -217,11 +218,13 @@ def youngest(process: int) -> int:
 
 
 def raise_again(names: list, text: str) -> None:
-    """An exception of the other side: the first of its classes that Python has."""
-    for name in names if isinstance(names, list) else []:
-        kind = getattr(builtins, str(name), None)
+    """An exception of the other side: the first of its classes that Python has, and the beginning of its text."""
+    names = [str(name) for name in names] if isinstance(names, list) else []
+    text = str(text)[: SHORT if "AssertionError" in names else 300]
+    for name in names:
+        kind = getattr(builtins, name, None)
         if isinstance(kind, type) and issubclass(kind, Exception) and kind is not Exception:
-            raise kind(str(text))
+            raise kind(text)
     raise StudentError(f"{names[0] if names else 'an error'}: {text}")
 
 

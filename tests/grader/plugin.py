@@ -29,7 +29,7 @@ from questions import is_question
 from course.files import write_text
 from grader import judge, report, submission
 from grader.box import CONTAINERS, chosen, copy_course, missing
-from grader.report import Grade, Outcome
+from grader.report import SHORT, Grade, Outcome, clean
 from grader.unusual import unusual
 from utils import PROJECT_ROOT, import_lesson
 
@@ -255,12 +255,12 @@ def grade_lesson(
         for item in items:
             tell(config, item, broken(item, Outcome("error", str(reason), look=True)))
         return
-    config.stash[NOTES] += [f"{lesson}: {note}" for note in found.notes]
+    config.stash[NOTES] += [clean(f"{lesson}: {note}") for note in found.notes]
     reference = (PROJECT_ROOT / f"{lesson_path(lesson)}.py").read_text(encoding="utf-8")
     asked = {exercise_of(item) for item in items}
     for where, used in unusual(found.text, reference, helpers).items():
         if where in asked or not where:
-            config.stash[LOOK][where or lesson] = used
+            config.stash[LOOK][where or lesson] = [clean(each) for each in used]
     for exercise, group in groupby(items, exercise_of):
         group = list(group)
         if is_question(reference, exercise):
@@ -276,12 +276,17 @@ def grade_lesson(
         alone = others_solved(found.text, reference, exercise)
         results = run_tests(config, lesson, alone, helpers, group)
         # answers that only fit together, with names of the student's own, need the lesson as it is
-        wrong = [item for item in group if results[item.nodeid][0].kind == "wrong"]
-        if wrong and alone != found.text:
-            again = run_tests(config, lesson, found.text, helpers, wrong)
+        failed = [item for item in group if again_as_it_is(results[item.nodeid][0])]
+        if failed and alone != found.text:
+            again = run_tests(config, lesson, found.text, helpers, failed)
             results.update({key: value for key, value in again.items() if value[0].kind == "passed"})
         for item in group:
             tell(config, item, results[item.nodeid])
+
+
+def again_as_it_is(outcome: Outcome) -> bool:
+    """Whether a test that did not pass beside the reference may pass in the lesson as it was handed in."""
+    return outcome.kind == "wrong" or (outcome.kind == "error" and not outcome.lost)
 
 
 def run_tests(
@@ -292,7 +297,7 @@ def run_tests(
     for item in items:
         if lost == 2:                                                  # patience enough
             reason = "the process was lost twice before this test"
-            results[item.nodeid] = broken(item, Outcome("error", reason, look=True))
+            results[item.nodeid] = broken(item, Outcome("error", reason, lost=True, look=True))
             continue
         try:
             if failed is None or box.process is None:
@@ -301,7 +306,7 @@ def run_tests(
             reports = run_protocol(item)
             outcome = judged(exercise_of(item), reports, failed)
         except judge.Lost as reason:
-            results[item.nodeid] = broken(item, Outcome("error", f"while the lesson was loaded: {reason}"))
+            results[item.nodeid] = broken(item, Outcome("error", f"while the lesson was loaded: {reason}", lost=True))
             lost, failed = lost + 1, None
             continue
         finally:
@@ -341,7 +346,8 @@ def judged(exercise: str, reports: list[pytest.TestReport], failed: list) -> Out
         return Outcome("error", text, lost=True, look="channel" in text)
     if failed and kind in ("AttributeError", "NameError", "StudentError"):
         line, names, said = failed[0]
-        return Outcome("error", f"line {line} of the lesson did not run ({names[0]}: {said})", look=True)
+        said = clean(f"{names[0]}: {said}", SHORT)
+        return Outcome("error", f"line {line} of the lesson did not run ({said})", look=True)
     return Outcome("wrong", text if kind == "AssertionError" else f"{kind}: {text}".rstrip(": "))
 
 
@@ -354,8 +360,11 @@ def broken(item: pytest.Item, outcome: Outcome) -> tuple[Outcome, list[pytest.Te
 
 
 def tell(config: pytest.Config, item: pytest.Item, result: tuple[Outcome, list[pytest.TestReport]]) -> None:
-    """Tell pytest, its terminal and junit reports among it, and note the outcome."""
+    """Tell pytest, its terminal and junit reports among it, and note the outcome; a student may read all of it."""
     outcome, reports = result
+    outcome = outcome._replace(reason=clean(outcome.reason))
+    for each in reports:
+        each.longrepr = each.longrepr and clean(str(each.longrepr))
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
     for each in reports:
         item.ihook.pytest_runtest_logreport(report=each)

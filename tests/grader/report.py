@@ -13,8 +13,9 @@ NUMBER = r"(-?\d+(?:\.\d+)?(?:e[-+]\d+)?)"
 NEAR = re.compile(rf"assert {NUMBER} == {NUMBER} ± ")
 SCALARS = re.compile(rf"Scalars are not .*?Expected {NUMBER} but got {NUMBER}", re.DOTALL)
 LONGEST = 400  # characters of a reason
-ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
-PATHS = re.compile(r"(?:/[\w.+-]+){2,}/?|[A-Za-z]:\\[\w\\.-]+")
+SHORT = 120    # characters of what an exception of the student's says
+COLOURS = re.compile(r"(?:\x1b\[|\x9b)[0-9;]*[A-Za-z]")
+PATHS = re.compile(r"(?<=')/[^']+(?=')|(?<![\w.])(?:/[\w.+-]+){2,}/?|[A-Za-z]:\\[\w\\.-]+")
 
 
 class Outcome(NamedTuple):
@@ -54,21 +55,23 @@ class Grade(NamedTuple):
         return sum(test.points for test in self.tests)
 
 
-def clean(text: str) -> str:
-    """A line that a student may read: no colours, no paths of the grader's machine, not too long."""
-    line = " ".join(PATHS.sub("...", ANSI.sub("", text)).split())
-    return line if len(line) <= LONGEST else line[: LONGEST - 3] + "..."
+def clean(text: str, longest: int = LONGEST) -> str:
+    """A line that a student may read: nothing that steers a screen, no paths of the grader's machine, not too long."""
+    text = "".join(letter if letter.isprintable() else " " for letter in COLOURS.sub("", text[: 100 * longest]))
+    line = " ".join(PATHS.sub("...", text).split())
+    return line if len(line) <= longest else line[: longest - 3] + "..."
 
 
 def reason_of(report: pytest.TestReport) -> tuple[str, str]:
     """The exception's name and its text, of the first thing that went wrong."""
     crash = getattr(report.longrepr, "reprcrash", None)
-    text = (crash.message if crash else str(report.longrepr)).strip() or "no reason given"
+    skipped = isinstance(report.longrepr, tuple) and report.longrepr[2].removeprefix("Skipped: ")
+    text = (crash.message if crash else skipped or str(report.longrepr)).strip() or "no reason given"
     kind, colon, rest = text.partition(":")
     if not colon or not re.fullmatch(r"[\w.]+", kind):
         kind, rest = "AssertionError", text
     kind, rest = kind.rpartition(".")[2], rest.strip()
-    return ("AssertionError", plainly(rest)) if kind in ("AssertionError", "Failed") else (kind, clean(rest))
+    return ("AssertionError", plainly(rest)) if kind in ("AssertionError", "Failed") else (kind, clean(rest, SHORT))
 
 
 def plainly(text: str) -> str:
