@@ -232,7 +232,7 @@ def make(to: Path, *, root: Path = ROOT, notebooks: bool = False, nbgrader: bool
             copy_rest(root, partial)
             forge = partial / ".github" / "workflows"
             forge.mkdir(parents=True)
-            shutil.copy(FORGES / "grade.yml", forge)
+            shutil.copy(FORGES / "feedback.yml", forge)
         os.replace(partial, to)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""What other programs run: Gradescope's autograder, nbgrader's test cells, a forge's workflow."""
+"""What other programs run and collect: Gradescope's autograder, nbgrader's notebooks, a forge's workflow."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from questions import points_of
-from test_exercises import TEXTS, answered, make
+from grader.submission import answers_in, files_of, handed_in
+from questions import is_question, points_of
+from test_exercises import TEXTS, answered, grade_class, make
 
 ROOT = make.ROOT
 LESSON = "05_gradcam"
@@ -76,15 +77,19 @@ def test_an_autograder_that_fails_gives_no_grade(autograder):
     assert "This is no grade" in results["output"]
 
 
-def test_the_workflow_runs_what_there_is():
-    """Its steps name files that exist, options that the grader has, and no action that writes to the repository."""
-    flow = yaml.safe_load((ROOT / "exercises" / "forges" / "grade.yml").read_text(encoding="utf-8"))
+FLOW = ROOT / "exercises" / "forges" / "feedback.yml"
+
+
+def test_the_workflow_has_nothing_that_a_student_must_not_have():
+    """Students can change it, and print what it can read: their repository, and nothing else."""
+    text = FLOW.read_text(encoding="utf-8")
+    flow = yaml.safe_load(text)
+    assert "${{" not in text                                           # no secret, no variable
     assert flow["permissions"] == {"contents": "read"}
-    steps = flow["jobs"]["grade"]["steps"]
-    checkouts = [step["with"]["path"] for step in steps if step.get("uses", "").startswith("actions/checkout@")]
-    assert checkouts == ["submission", "course"]
+    steps = flow["jobs"]["feedback"]["steps"]
+    assert [step["with"] for step in steps if "checkout" in step.get("uses", "")] == [{"persist-credentials": False}]
     (install,) = [step["run"] for step in steps if "requirements" in step.get("run", "")]
-    assert (ROOT / install.rpartition("course/")[2]).exists()
+    assert (ROOT / install.rpartition(" ")[2]).exists()
     (upload,) = [step for step in steps if "upload" in step.get("uses", "")]
     assert upload["if"] == "always()"
 
@@ -92,19 +97,62 @@ def test_the_workflow_runs_what_there_is():
 @pytest.mark.grading
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_the_workflow_grades_a_push(tmp_path):
-    """Its grading step, word for word, in the layout that its checkouts make."""
-    flow = yaml.safe_load((ROOT / "exercises" / "forges" / "grade.yml").read_text(encoding="utf-8"))
-    (step,) = [step for step in flow["jobs"]["grade"]["steps"] if "--submission" in step.get("run", "")]
-    (tmp_path / "course").symlink_to(ROOT)
-    (tmp_path / "submission").mkdir()
-    (tmp_path / "submission" / f"{LESSON}.py").write_text(TEXTS[LESSON], encoding="utf-8")
-    where = f"--submission={tmp_path}/submission --grades={tmp_path}/grades.json"
-    line = step["run"].replace("--submission=../submission --grades=../grades.json", where)
-    assert line != step["run"]                                         # a link's ".." is not the checkout's
-    done = bash(line, tmp_path / step["working-directory"], **step["env"])
+def test_the_workflow_gives_feedback_on_a_push(tmp_path):
+    """Its step, word for word, in a student tree with one solved lesson; questions wait for the right answers."""
+    flow = yaml.safe_load(FLOW.read_text(encoding="utf-8"))
+    (step,) = [step for step in flow["jobs"]["feedback"]["steps"] if "--submission" in step.get("run", "")]
+    assert make.main(["--to", str(tmp_path / "ada")]) == 0
+    assert (tmp_path / "ada" / ".github" / "workflows" / "feedback.yml").read_text() == FLOW.read_text()
+    (tmp_path / "ada" / f"{LESSON}.py").write_text(TEXTS[LESSON], encoding="utf-8")
+    done = bash(step["run"], tmp_path / "ada", **step["env"])
     assert done.returncode == 1, done.stdout + done.stderr
-    assert json.loads((tmp_path / "grades.json").read_text())["score"] == sum(POINTS.values())
+    tests = json.loads((tmp_path / "ada" / "grades.json").read_text())["tests"]
+    solved = {number for number in POINTS if not is_question(TEXTS[LESSON], number)}
+    assert {test["number"] for test in tests if test["score"]} == solved
+    assert all(test["score"] == test["max_score"] for test in tests if test["number"] in solved)
+    asked = {test["output"].split("\n")[0] for test in tests if test["number"] in POINTS and not test["score"]}
+    assert asked == {"whoever grades has the right answer"}
+
+
+def test_a_class_on_a_forge_is_fetched(tmp_path):
+    """The guide's lines, up to the one that grades: a folder for each student."""
+    guide = (ROOT / "exercises" / "README.md").read_text(encoding="utf-8")
+    lines = re.search(r"<!-- a class on a forge -->\n```sh\n(.*?)(python exercises/grade.*?)\n```", guide, re.DOTALL)
+    for name in ("ada", "bob"):
+        (tmp_path / "forge" / name).mkdir(parents=True)
+        (tmp_path / "forge" / name / f"{LESSON}.py").write_text(f"# {name}")
+        identity = "-c user.name=x -c user.email=x@example.org"
+        made = bash(f"git init -q && git add . && git {identity} commit -qm x", tmp_path / "forge" / name)
+        assert made.returncode == 0, made.stderr
+    addresses = [f"{name} file://{tmp_path}/forge/{name}\n" for name in ("ada", "bob")]
+    (tmp_path / "students.txt").write_text("".join(addresses))
+    done = bash(lines[1], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert lines[2].startswith("python exercises/grade.py submissions/ --to")
+    found = grade_class.submissions(tmp_path / "submissions", tmp_path)
+    assert list(found) == ["ada", "bob"]
+    assert handed_in(files_of(found["bob"]), LESSON).text == "# bob"
+
+
+def test_what_nbgrader_collected_is_a_class(tmp_path):
+    """submitted/STUDENT/ASSIGNMENT/: a notebook for each lesson and part, as nbgrader handed it out."""
+    lessons = (LESSON, "evaluation.sanity_checks")
+    for student in ("ada", "bob"):
+        folder = tmp_path / "submitted" / student / "maps"
+        folder.mkdir(parents=True)
+        (folder / "timestamp.txt").write_text("2026-01-01 00:00:00 UTC")
+        for name in lessons:
+            text = make.for_nbgrader(TEXTS[name], name)
+            (folder / f"{name}.ipynb").write_text(make.notebook(text, name, tests=True), encoding="utf-8")
+    found = grade_class.submissions(tmp_path / "submitted", tmp_path / "scratch")
+    assert list(found) == ["ada", "bob"]
+    before = grade_class.fingerprint(found["bob"])
+    for name in lessons:
+        handed = handed_in(files_of(found["bob"]), name)
+        assert handed.file == f"maps/{name}.ipynb"
+        assert answers_in(handed.text) == answers_in(make.for_nbgrader(TEXTS[name], name)) != ""
+    (tmp_path / "submitted" / "bob" / "maps" / f"{LESSON}.ipynb").write_text("{}")
+    assert grade_class.fingerprint(found["bob"]) != before
 
 
 @pytest.mark.grading
