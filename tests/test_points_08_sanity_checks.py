@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from conftest import TinyConvNet, assert_tensor, drawing, over_there, seeded, unchanged
+from conftest import TinyConvNet, assert_tensor, drawing, hook_count, over_there, seeded
 from torch import Tensor, nn
 
 from course.probes import randomize
@@ -33,15 +33,21 @@ def weights(model: nn.Module, images: Tensor, target: int) -> Tensor:
     return map[None].detach().clone()
 
 
-def all_maps(lesson, model: nn.Module, target: int, seed: int) -> list[tuple[str, Tensor]]:
-    """What randomized_maps yields; the model itself stays as it was."""
-    with unchanged(model, IMAGE):
-        return list(lesson.randomized_maps(weights, model, IMAGE, target, drawing(seed)))
+def all_maps(lesson, model: nn.Module, target: int, generator: torch.Generator) -> tuple:
+    """What randomized_maps yields, and what the model itself is like afterwards."""
+    maps = list(lesson.randomized_maps(weights, model, IMAGE, target, generator))
+    return maps, dict(model.state_dict()), [module.training for module in model.modules()], hook_count(model)
 
 
 def maps_of(lesson, model: nn.Module, target: int, seed: int) -> list[tuple[str, Tensor]]:
-    """The same, where the lesson is: its generator goes on from map to map there."""
-    return over_there(lesson, all_maps, model, target, seed)
+    """The maps, made where the lesson is: its generator goes on from map to map there. The model must be as it was."""
+    before = copy.deepcopy(model.state_dict())
+    maps, after, training, hooks = over_there(lesson, all_maps, model, target, drawing(seed))
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[key], after[key]) for key in before), "parameters or buffers changed"
+    assert not any(training), "the model was left in train mode"
+    assert hooks == 0, "hooks were left behind"
+    return maps
 
 
 @pytest.mark.points(1, exercise="8.7")
@@ -61,8 +67,7 @@ def test_stage_by_stage_from_the_logits_down(lesson):
 @pytest.mark.points(1, exercise="8.7")
 def test_the_models_weights_stay(lesson):
     model = network()
-    with unchanged(model, IMAGE):
-        found = maps_of(lesson, model, 1, 5)
+    found = maps_of(lesson, model, 1, 5)
     assert_tensor(found[0][1], weights(model, IMAGE, 1)[0])
     assert len({map[:3].sum().item() for _, map in found}) == 4        # and yet its copy forgets
 
