@@ -18,7 +18,7 @@ def test_answer(question: Question, lesson_text: str):
     answer = answer_in(lesson_text, question.number)
     if answer is None:
         raise NotImplementedError(question.number)
-    if question.right is None:
+    if question.right is None or not question.why:                     # a student's folder, where nobody knows
         pytest.skip("whoever grades has the right answer")
     said = f"you answered {str(answer)[:20]}. {question.said(answer)}"
     if question.meant(answer) is None:
