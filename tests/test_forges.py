@@ -129,7 +129,7 @@ def test_a_class_on_a_forge_is_fetched(tmp_path):
     done = bash(lines[1], tmp_path)
     assert done.returncode == 0, done.stderr
     assert lines[2].startswith("python exercises/grade.py submissions/ --to")
-    found = grade_class.submissions(tmp_path / "submissions", tmp_path)
+    found, _ = grade_class.submissions(tmp_path / "submissions", tmp_path)
     assert list(found) == ["ada", "bob"]
     assert handed_in(files_of(found["bob"]), LESSON).text == "# bob"
 
@@ -144,15 +144,15 @@ def test_what_nbgrader_collected_is_a_class(tmp_path):
         for name in lessons:
             text = make.for_nbgrader(TEXTS[name], name)
             (folder / f"{name}.ipynb").write_text(make.notebook(text, name, tests=True), encoding="utf-8")
-    found = grade_class.submissions(tmp_path / "submitted", tmp_path / "scratch")
+    found, _ = grade_class.submissions(tmp_path / "submitted", tmp_path / "scratch")
     assert list(found) == ["ada", "bob"]
-    before = grade_class.fingerprint(found["bob"])
+    before = grade_class.fingerprint(found["bob"], [])
     for name in lessons:
         handed = handed_in(files_of(found["bob"]), name)
         assert handed.file == f"maps/{name}.ipynb"
         assert answers_in(handed.text) == answers_in(make.for_nbgrader(TEXTS[name], name)) != ""
     (tmp_path / "submitted" / "bob" / "maps" / f"{LESSON}.ipynb").write_text("{}")
-    assert grade_class.fingerprint(found["bob"]) != before
+    assert grade_class.fingerprint(found["bob"], []) != before
 
 
 @pytest.mark.grading
