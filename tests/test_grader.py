@@ -311,23 +311,27 @@ def test_accidents_cost_nothing(tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_what_cannot_be_judged_is_for_a_person_to_look_at(tmp_path):
-    """A file that is no Python, one that is no text, a missing one, a statement that others need: with the reason."""
+    """No Python, no text, a missing file, a statement that others need, no number: with the reason."""
     broken = {
         "01_vanilla_gradient_saliency": TEXTS["01_vanilla_gradient_saliency"] + "\nreturn (\n",
         "02_gradient_input_saliency": b"\xff\xfe\x00",
         "04_integrated_gradients": with_more(TEXTS["04_integrated_gradients"], "import a_module_of_mine", "del np"),
+        LESSON: re.sub(r"ANSWER_5_8 = .*", "ANSWER_5_8 = about 14", SOLVED),
     }
     for name, content in broken.items():
         hand_in(tmp_path / "ada", **{f"{name}__py": content})
-    exercises = [f"--exercise={number}" for number in ("1.1", "2.1", "3.1", "4.1")]
+    exercises = [f"--exercise={number}" for number in ("1.1", "2.1", "3.1", "4.1", "5.8")]
     status, grades, printed = run_grader(tmp_path / "ada", tmp_path / "grades.json", *exercises)
     assert status == 1
     assert {grade["result"] for grade in grades.values()} == {"needs a look"}, printed
     reasons = {"1.1": r"line \d+ of the lesson did not run \(SyntaxError",
                "2.1": r"02_gradient_input_saliency\.py: the file is no text", "3.1": r"03_smoothgrad\.py is missing",
-               "4.1": r"line \d+ of the lesson did not run \(ModuleNotFoundError"}  # fmt: skip
+               "4.1": r"line \d+ of the lesson did not run \(ModuleNotFoundError",
+               "5.8": "ANSWER_5_8 is neither a letter nor a number"}  # fmt: skip
     for number, reason in reasons.items():
         assert re.match(reason, grades[number]["output"]), grades[number]
+    more = json.loads((tmp_path / "grades.json").read_text())["extra_data"]
+    assert more["isolation"] == ("bubblewrap" if bubblewrap() else "none")
 
 
 # Plain data

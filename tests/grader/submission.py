@@ -52,10 +52,11 @@ def files_of(folder: Path) -> Files:
                     else:
                         found[name] = "it lies in too many folders"
                 elif path.suffix == UNREADABLE and not is_link:
-                    found[name.removesuffix(UNREADABLE)] = shown(path.read_text(encoding="utf-8")[:200])
+                    with path.open(encoding="utf-8", errors="replace") as said:
+                        found[name.removesuffix(UNREADABLE)] = shown(said.read(200))
                 elif path.suffix.lower() in (*SUFFIXES, *ARCHIVES) and (is_link or path.is_file()):
                     found[name] = why_not(path) or path
-        except (OSError, ValueError) as error:
+        except OSError as error:
             found[shown(place.relative_to(folder).as_posix())] = f"the folder cannot be read ({type(error).__name__})"
     lessons = [name for name in found if LESSON.fullmatch(name)]
     return {name: file for name, file in found.items() if not in_course(name, lessons)}
