@@ -25,6 +25,7 @@ FORGES = Path(__file__).resolve().parent / "forges"  # what Gradescope and a for
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from markers import (
+    ANSWER,
     NUMBER,
     ROOMS,
     Exercise,
@@ -95,10 +96,17 @@ def test_cell(lesson: str, exercise: Exercise) -> dict:
 
 
 def for_nbgrader(text: str, name: str) -> str:
-    """A lesson with nbgrader's markers inside ours: nbgrader removes its own, ours show the grader the place."""
+    """A lesson with nbgrader's markers inside ours: nbgrader removes its own, ours show the grader the place.
+
+    It leaves "raise NotImplementedError()", which names no variable: that of an answer stands above, and is None.
+    """
     lines, contents = text.splitlines(), []
     for region in solution_regions(text, name):
+        answer = ANSWER.match(lines[region.first + 1])
         first = [f"# EXERCISE {region.exercise}: your code here", "# BEGIN SOLUTION"]
+        if answer:
+            first = [f"# EXERCISE {region.exercise}: your answer in place of None; then remove the line that raises",
+                     f"{answer[0]} None", "# BEGIN SOLUTION"]  # fmt: skip
         last = ["# END SOLUTION", "# END EXERCISE"]
         around = [[region.indent + line for line in part] for part in (first, last)]
         contents.append((region, around[0] + lines[region.first + 1 : region.last] + around[1]))

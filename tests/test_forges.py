@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 from grader.submission import answers_in, files_of, handed_in
-from questions import is_question, points_of
-from test_exercises import TEXTS, answered, grade_class, make
+from questions import answer_in, is_question, name_of_answer, points_of, questions
+from test_exercises import TEXTS, answered, grade_class, make, secret_lines
 
 ROOT = make.ROOT
 LESSON = "05_gradcam"
@@ -153,6 +153,29 @@ def test_what_nbgrader_collected_is_a_class(tmp_path):
         assert answers_in(handed.text) == answers_in(make.for_nbgrader(TEXTS[name], name)) != ""
     (tmp_path / "submitted" / "bob" / "maps" / f"{LESSON}.ipynb").write_text("{}")
     assert grade_class.fingerprint(found["bob"], []) != before
+
+
+STUB = r"\1# YOUR CODE HERE\n\1raise NotImplementedError()"  # what nbgrader writes where its markers are
+
+
+def test_what_nbgrader_releases_has_gaps_with_names_and_cells_with_numbers():
+    """As `nbgrader generate_assignment` does it: no solution, an answer's variable, a test cell for each exercise."""
+    secret = secret_lines()
+    for name, text in TEXTS.items():
+        cells = json.loads(make.notebook(make.for_nbgrader(text, name), name, tests=True))["cells"]
+        marked = [cell["metadata"]["nbgrader"] for cell in cells if "nbgrader" in cell["metadata"]]
+        ids = [each["grade_id"] for each in marked]
+        assert len(ids) == len(set(ids)), name
+        assert all(re.fullmatch(r"[\w-]+", each) for each in ids)
+        points = {each["grade_id"].removeprefix("test-"): each["points"] for each in marked if each["grade"]}
+        assert {number.replace("-", "."): worth for number, worth in points.items()} == points_of(name)
+        filled = "\n".join("".join(cell["source"]) for cell in cells)
+        released = re.sub(r"^( *)# BEGIN SOLUTION\n.*?# END SOLUTION$", STUB, filled, flags=re.MULTILINE | re.DOTALL)
+        assert not [line for line in secret if line in released]
+        for question in questions(name):
+            assert answer_in(filled, question.number) == question.right
+            assert f"{name_of_answer(question.number)} = None" in released
+            assert answer_in(released, question.number) is None
 
 
 @pytest.mark.grading
