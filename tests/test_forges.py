@@ -151,6 +151,8 @@ def test_what_nbgrader_collected_is_a_class(tmp_path):
         handed = handed_in(files_of(found["bob"]), name)
         assert handed.file == f"maps/{name}.ipynb"
         assert answers_in(handed.text) == answers_in(make.for_nbgrader(TEXTS[name], name)) != ""
+        assert len(re.findall(r"^# points\(", handed.text, re.MULTILINE)) == len(points_of(name))
+        assert not re.search(r"^(points\(|sys\.path\.)", handed.text, re.MULTILINE)
     (tmp_path / "submitted" / "bob" / "maps" / f"{LESSON}.ipynb").write_text("{}")
     assert grade_class.fingerprint(found["bob"], []) != before
 

@@ -436,6 +436,10 @@ def test_what_goes_out_can_be_printed_and_names_no_path():
         with pytest.raises(Exception, match="xxx") as error:
             raise_again(names, "x" * 10**4)
         assert len(str(error.value)) <= longest
+    for said, kind in (("NotImplementedError", "gap"), ("NotImplementedError: 5.1", "gap"), ("KeyError", "wrong"),
+                       ("NotImplementedError: 5.2", "wrong"), ("NotImplementedErrors", "wrong")):  # fmt: skip
+        crash.longrepr = said
+        assert grading.judged("5.1", [crash], []).kind == kind, said
     crash.longrepr = "ValueError: " + "x" * 300
     assert len(grading.judged("5.1", [crash], []).reason) <= report.SHORT + len("ValueError: ")
 

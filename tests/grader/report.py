@@ -68,7 +68,7 @@ def reason_of(report: pytest.TestReport) -> tuple[str, str]:
     skipped = isinstance(report.longrepr, tuple) and report.longrepr[2].removeprefix("Skipped: ")
     text = (crash.message if crash else skipped or str(report.longrepr)).strip() or "no reason given"
     kind, colon, rest = text.partition(":")
-    if not colon or not re.fullmatch(r"[\w.]+", kind):
+    if not re.fullmatch(r"[\w.]+" if colon else r"[\w.]*Error", kind):
         kind, rest = "AssertionError", text
     kind, rest = kind.rpartition(".")[2], rest.strip()
     return ("AssertionError", plainly(rest)) if kind in ("AssertionError", "Failed") else (kind, clean(rest, SHORT))

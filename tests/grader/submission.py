@@ -130,7 +130,10 @@ def script_of(file: Path | str) -> str:
     import jupytext  # takes a second
 
     try:
-        return jupytext.writes(jupytext.reads(decoded(file.read_bytes()), "ipynb"), "py:percent")
+        book = jupytext.reads(decoded(file.read_bytes()), "ipynb")
+        # a cell's tag is heeded: one that runs the course's tests becomes a comment
+        book.metadata["jupytext"] = {"cell_metadata_filter": "tags,-all", "notebook_metadata_filter": "-all"}
+        return jupytext.writes(book, "py:percent")
     except Exception as error:  # whatever a reader of broken notebooks may raise
         raise ValueError(f"the notebook cannot be read ({type(error).__name__})") from error
 
