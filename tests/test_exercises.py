@@ -24,6 +24,7 @@ from grader.box import bubblewrap
 from grader.submission import files_of
 from markers import (
     ROOMS,
+    Exercise,
     announced,
     emptied,
     lesson_files,
@@ -182,6 +183,13 @@ def test_student_scripts_run_up_to_a_gap_and_name_it(student, tmp_path, monkeypa
             assert found, said
             assert "Traceback" not in said
             assert f"EXERCISE {found[1]}:" in next(student.rglob(found[2])).read_text(encoding="utf-8")
+
+
+def test_a_heading_at_the_end_of_a_lesson_keeps_the_end():
+    lesson = "# %% [markdown]\n# **3.10 One** Divide.\n"
+    headed = "# %% [markdown]\n# **3.10 One number** (difficulty 1, 5 minutes, 2 points) Divide.\n"
+    assert make.with_headings(lesson, [Exercise("3.10", "One number", 1, 5, 2)]) == headed
+    assert make.with_headings(headed, [Exercise("3.10", "One number", 1, 5, 2)]) == headed
 
 
 def test_others_solved_leaves_one_exercise_as_it_was():

@@ -33,10 +33,8 @@ def test_headings_follow_from_the_declaration(name):
 
 
 @pytest.mark.parametrize("name", LESSONS)
-def test_every_lesson_asks_two_or_three_questions(name):
-    asked = questions(name)
-    assert 2 <= len(asked) <= 3
-    assert {question.number for question in asked} == set(declared(name, "QUESTIONS"))
+def test_what_a_lesson_asks_is_declared(name):
+    assert {question.number for question in questions(name)} == set(declared(name, "QUESTIONS"))
 
 
 @pytest.mark.parametrize(("name", "question"), ALL, ids=[question.number for _, question in ALL])
