@@ -153,7 +153,7 @@ def wrapped(paragraph: str) -> str:
 def with_headings(text: str, exercises: list[Exercise]) -> str:
     """A lesson whose headings say what its declaration says; a paragraph that is right is left as it is."""
     for exercise in exercises:
-        found = re.search(rf"^# \*\*{re.escape(exercise.number)} .*?(?=\n#\n|\n\n|\n?\Z)", text, re.MULTILINE | re.DOTALL)
+        found = re.search(rf"^# \*\*{re.escape(exercise.number)} .*?(?=\n#\n|\n\n|\n?\Z)", text, re.M | re.S)
         if found is None:
             raise ValueError(f"no paragraph of the lesson begins with **{exercise.number}; write one")
         if announced(found[0]) != [exercise]:
