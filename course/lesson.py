@@ -9,6 +9,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -162,7 +163,7 @@ def lesson_parser(name: str, question: str, images: Sequence[str]) -> argparse.A
     add("--output-dir", type=Path, default=folder, help=f"for figures (default: {shown})")
     add("--quick", action="store_true", help="the small network and less of everything")
     add("--show", action="store_true", help="open each figure in a window as well, and wait until it is closed")
-    parser.set_defaults(default_images=tuple(images))
+    parser.set_defaults(default_images=tuple(images), refuse=parser.error)  # refuse(sentence): wrong use, status 2
     return parser
 
 
@@ -188,9 +189,10 @@ def end_as_interrupted() -> None:
     Python would do the same, but it forgets that it was interrupted if a function that runs at exit compiles code. One
     of torch's does: it imports tabulate, where that is installed.
     """
-    sys.stdout.flush()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C does not wait for what follows
+    with suppress(OSError, ValueError):  # nobody reads the output any more, or it is closed
+        sys.stdout.flush()
     atexit._run_exitfuncs()
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.raise_signal(signal.SIGINT)
 
 

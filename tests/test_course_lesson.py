@@ -1,5 +1,6 @@
 """course/lesson.py: what runs a lesson. The command line, pictures, targets, figures, tables, one-sentence errors."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -218,14 +219,37 @@ def test_an_interruption_is_one_word(capsys, monkeypatch):
     assert ended == [True]
 
 
+def interrupted(at_exit: str) -> subprocess.CompletedProcess:
+    """A program that is stopped by Ctrl-C, and has a function that runs at exit."""
+    code = (f"import atexit, signal, sys; sys.path.insert(0, {str(PROJECT_ROOT)!r})\n"
+            "from course.lesson import one_sentence; sys.excepthook = one_sentence\n"
+            f"atexit.register(lambda: {at_exit}); print('begun'); raise KeyboardInterrupt")  # fmt: skip
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
 def test_an_interrupted_program_has_the_status_of_ctrl_c():
     """Functions that run at exit do run, and none of them changes the status; this one makes Python forget it."""
-    code = ("import atexit, sys; sys.path.insert(0, {root!r}); from course.lesson import one_sentence\n"
-            "sys.excepthook = one_sentence; atexit.register(lambda: print(eval('6 * 7')))\n"
-            "print('begun'); raise KeyboardInterrupt")  # fmt: skip
-    command = [sys.executable, "-c", code.format(root=str(PROJECT_ROOT))]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    ended = interrupted("print(eval('6 * 7'))")
     assert (ended.stdout, ended.stderr) == ("begun\n42\n", "error: interrupted\n")
+    assert ended.returncode == -signal.SIGINT
+
+
+def test_a_second_ctrl_c_ends_at_once():
+    ended = interrupted("[signal.raise_signal(signal.SIGINT), print('waited for', flush=True)]")
+    assert (ended.stdout, ended.stderr) == ("begun\n", "error: interrupted\n")
+    assert ended.returncode == -signal.SIGINT
+
+
+def test_an_interrupted_program_whose_output_nobody_reads():
+    """`python 05_gradcam.py | head`, and Ctrl-C."""
+    code = (f"import sys; sys.path.insert(0, {str(PROJECT_ROOT)!r}); from course.lesson import one_sentence\n"
+            "sys.excepthook = one_sentence; print('begun'); raise KeyboardInterrupt")  # fmt: skip
+    reads, writes = os.pipe()
+    os.close(reads)
+    ended = subprocess.run([sys.executable, "-c", code], stdout=writes, stderr=subprocess.PIPE, text=True, check=False,
+                           env={**os.environ, "PYTHONUNBUFFERED": ""})  # fmt: skip
+    os.close(writes)
+    assert ended.stderr == "error: interrupted\n"
     assert ended.returncode == -signal.SIGINT
 
 
