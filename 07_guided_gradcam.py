@@ -38,7 +38,7 @@ from course.explainer import ATTRIBUTIONS, Explainer, explain_folders
 from course.figures import block_sums, map_grid
 from course.lesson import print_table, start
 from course.probes import correlation, mosaic, photo_edges, randomized, stages
-from course.scale import RAY_OPTIONS, explain_with_ray
+from course.scale import RAY_OPTIONS, check_options, explain_with_ray
 from utils import channel_reduce, describe_targets, find_class, import_lesson, load_image, preprocess_image
 
 grad_cam = import_lesson("05_gradcam").grad_cam
@@ -77,6 +77,7 @@ if __name__ == "__main__":
     }
     lesson = start("07_guided_gradcam", "Guided Grad-CAM: lines times place. With --method, explain whole folders.",
                    images=["dog.jpg", "bird.jpg", "panda.jpg", "koala.jpg"], options=options)  # fmt: skip
+    check_options(lesson.args)
     if lesson.args.method:
         sys.exit(explain_folders(lesson) if lesson.args.ray is None else explain_with_ray(lesson))
     model, images, targets = lesson.model, lesson.images, lesson.targets

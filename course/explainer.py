@@ -25,7 +25,7 @@ from course.figures import overlay
 from course.files import fingerprint, safe_name, write
 from course.identity import identity
 from course.lesson import Lesson
-from course.pictures import list_pictures, load_image
+from course.pictures import find_picture, list_pictures, load_image
 from course.weights import in_bfloat16
 from utils import channel_reduce, class_labels, import_lesson, preprocess_image, recorded_output
 
@@ -258,7 +258,7 @@ class Explainer:
         """
         files = list_pictures([inputs] if isinstance(inputs, str | os.PathLike) else inputs)
         whose = self.settings()
-        named = [(file, c, f"{safe_name(file.stem)}-{fingerprint(whose, c, file)}")
+        named = [(file, c, f"{safe_name(file.stem)}-{fingerprint(whose, c, find_picture(file))}")
                  for file, c in with_targets(files, target)]  # fmt: skip
         todo = [(file, c, name) for file, c, name in named if not Path(folder, f"{name}.npz").exists()]
         failed, ahead = [], 4 * self.batch_size

@@ -11,16 +11,21 @@ from pathlib import Path
 from typing import BinaryIO
 
 
-def write(file: Path, fill: Callable[[BinaryIO], object]) -> None:
+def write(file: Path, fill: Callable[[BinaryIO], object], *, on_disk: bool = False) -> None:
     """Let fill(stream) write a file under a temporary name, then rename it. The folder is made if missing.
 
     Other programs see the old file or the new one, never half of it. The name is the process's and the thread's own.
+    With on_disk that holds after a power failure, too: the name is given when the disk has the content. That takes
+    milliseconds, several times what a small file takes without it.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f".{file.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
         with partial.open("wb") as stream:
             fill(stream)
+            if on_disk:
+                stream.flush()
+                os.fsync(stream.fileno())
         os.replace(partial, file)
     finally:
         partial.unlink(missing_ok=True)
@@ -32,8 +37,11 @@ def write_text(file: Path, text: str) -> None:
 
 
 def safe_name(text: str) -> str:
-    """A name with an underscore for everything but letters, digits, dots and dashes, of at most 100 characters."""
-    return re.sub(r"[^\w.-]", "_", text)[:100]
+    """A name with an underscore for everything but letters, digits, dots and dashes, of at most 100 bytes.
+
+    File systems count bytes, 255 at most, and a Japanese letter has three.
+    """
+    return re.sub(r"[^\w.-]", "_", text).encode()[:100].decode(errors="ignore")
 
 
 def fingerprint(*parts: object) -> str:

@@ -36,9 +36,7 @@ def load_image(path: str | os.PathLike) -> Image.Image:
         FileNotFoundError: no such file.
         ValueError: a folder, not a picture, a damaged one, or one of more than MAX_PIXELS.
     """
-    file = Path(path)
-    if not file.exists() and file.name == str(path):
-        file = DATA_DIR / file
+    file = find_picture(path)
     if file.is_dir():
         raise ValueError(f"{path} is a folder; name a picture inside it")
     if not file.exists():
@@ -53,6 +51,12 @@ def load_image(path: str | os.PathLike) -> Image.Image:
         raise ValueError(f"{path} has more than {MAX_PIXELS:,} pixels; make it smaller first") from error
     except Exception as error:  # Pillow's readers raise almost anything on a damaged file
         raise ValueError(f"{path} is not a picture Pillow can read, or it is damaged ({one_line(error)})") from error
+
+
+def find_picture(path: str | os.PathLike) -> Path:
+    """Where a picture is: as named, or in data/ if that is a bare name and there is no such file here."""
+    file = Path(path)
+    return DATA_DIR / file if file.name == str(path) and not file.exists() else file
 
 
 def as_rgb(image: Image.Image) -> Image.Image:

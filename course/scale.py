@@ -11,6 +11,7 @@ all the same, and a run that was stopped in any way goes on with the parts that 
 from __future__ import annotations
 
 import _thread
+import argparse
 import copy
 import json
 import logging
@@ -40,6 +41,7 @@ SAVED = "_saved"  # what save=True writes
 ROWS = 100  # that a worker holds before it writes them
 # A GPU that failed is lost to its process: no later picture can be explained there
 LOST = getattr(torch, "AcceleratorError", ())
+NO_ROOM = (MemoryError, torch.OutOfMemoryError)  # too many workers, or other programs; not the picture's fault
 CPUS = 0.5  # asked for by a worker: if half of the machines are lost, those that are left can take all workers
 
 
@@ -67,7 +69,8 @@ def explain_dataset(
         address: of a cluster, "auto" for the one of this machine; by default RAY_ADDRESS or one that is started here.
         shard_size: pictures per file.
         patience: seconds without a finished file after which the run ends.
-        save: write <number>-<name>.npz and .png of every picture, too, in _saved/.
+        save: write <part>-<number>-<name>.npz and .png of every picture, too, in _saved/. A setting like the others:
+            what was begun without it does not go on with it.
         progress: show a bar.
 
     Returns:
@@ -85,7 +88,7 @@ def explain_dataset(
     model = load_model(model) if isinstance(model, str) else copy.deepcopy(model).cpu()
     explainer = Explainer(model, method, bfloat16=bfloat16)
     list(explainer.explain(torch.zeros(3, 224, 224), target))          # what the method refuses, it refuses here
-    settings = fingerprint(explainer.settings(), target)
+    settings = fingerprint(explainer.settings(), target, save)
     shards = write_listing(paths, folder, settings, shard_size)
     todo = [shard for shard in shards if not (folder / shard["name"]).exists()]
     total, ahead = (sum(shard["count"] for shard in some) for some in (shards, todo))
@@ -93,8 +96,11 @@ def explain_dataset(
         if todo:
             settings = str(folder), model, method, target, batch_size, bfloat16, save
             with connected(address):
-                for shard in in_time(explain_shards(todo, settings, workers, gpus_per_worker), patience):
-                    bar.update(shard["count"])
+                try:
+                    for shard in in_time(explain_shards(todo, settings, workers, gpus_per_worker), patience):
+                        bar.update(shard["count"])
+                except TimeoutError as error:
+                    raise TimeoutError(f"{error}; {missing(folder, todo)}") from None
     for part in folder.glob(".*.part"):                                # of workers that were killed
         part.unlink(missing_ok=True)
     return count_rows(folder, total)
@@ -130,7 +136,7 @@ class Worker:
             explained = explain_each(self.explainer, read_listing(self.folder, shard), self.target, self.size)
             if self.save:
                 explained = self._saved(explained, file.stem)
-            write(file, lambda stream: write_rows(stream, explained))
+            write(file, lambda stream: write_rows(stream, explained), on_disk=True)
         return shard
 
     def _saved(self, explained: Iterable[Explanation], name: str) -> Iterator[Explanation]:
@@ -142,7 +148,10 @@ class Worker:
 
 
 def explain_each(explainer: Explainer, paths: Iterable[str], target: int | None, size: int) -> Iterator[Explanation]:
-    """Explanations in order. If a batch raises, its pictures go one by one, and the error belongs to some of them."""
+    """Explanations in order. If a batch raises, its pictures go one by one, and the error belongs to some of them.
+
+    A GPU that failed and too little memory for one picture are raised: a row would blame the picture, for good.
+    """
     paths = iter(paths)
     while batch := list(islice(paths, size)):
         try:
@@ -152,6 +161,8 @@ def explain_each(explainer: Explainer, paths: Iterable[str], target: int | None,
         except (ValueError, TypeError, ArithmeticError, LookupError, OSError, RuntimeError, MemoryError) as error:
             if size > 1:
                 yield from explain_each(explainer, batch, target, 1)
+            elif isinstance(error, NO_ROOM):
+                raise
             else:
                 yield Explanation(batch[0], error=one_line(error) or type(error).__name__)
 
@@ -176,6 +187,8 @@ def row_of(item: Explanation) -> dict:
         return {"source": source, "error": error}
     with np.errstate(over="ignore"):
         values = item.map.flatten().numpy().astype(np.float16)
+    if not item.map.isfinite().all():
+        return {"source": source, "error": f"the map of {source} has values that are no numbers, or infinite"}
     if not np.isfinite(values).all():
         return {"source": source, "error": f"the map of {source} has values that float16 cannot hold (above 65504)"}
     height, width = item.map.shape
@@ -222,14 +235,25 @@ def list_paths(paths: object) -> Iterator[str]:
         for path in paths:
             yield from list_paths(path)
     elif os.path.isdir(paths):
-        for inside, folders, files in os.walk(os.path.abspath(paths)):
-            folders.sort()
-            yield from (os.path.join(inside, file) for file in sorted(files) if is_picture(file))
+        yield from pictures_inside(os.path.abspath(paths))
     elif str(paths).endswith(".txt"):
-        with open(paths, encoding="utf-8", errors="surrogateescape") as lines:
+        with open(paths, encoding="utf-8-sig", errors="surrogateescape") as lines:
             yield from (absolute(line.rstrip("\r\n")) for line in lines if line.strip())
     else:
         yield absolute(paths)
+
+
+def pictures_inside(folder: str, above: tuple[str, ...] = ()) -> Iterator[str]:
+    """Those of a folder, then those of the folders inside, linked ones too; OSError for a folder that it may not read.
+
+    Not os.walk, which leaves such folders out without a word. A link back to a folder `above` is not followed.
+    """
+    above = (*above, os.path.realpath(folder))
+    entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    yield from (entry.path for entry in entries if is_picture(entry.name) and not entry.is_dir())
+    for entry in entries:
+        if entry.is_dir() and os.path.realpath(entry.path) not in above:
+            yield from pictures_inside(entry.path, above)
 
 
 def absolute(path: str | os.PathLike) -> str:
@@ -266,6 +290,13 @@ def read_listing(folder: Path, shard: dict) -> list[str]:
     with (folder / LISTING).open("rb") as stream:
         stream.seek(shard["start"])
         return [json.loads(line) for line in islice(stream, shard["count"])]
+
+
+def missing(folder: Path, shards: list[dict]) -> str:
+    """Which files are not there: a picture that kills its worker every time is in one of the first."""
+    left = [shard for shard in shards if not (folder / shard["name"]).exists()]
+    some = [f"{shard['name']} ({read_listing(folder, shard)[0]} and {shard['count'] - 1} more)" for shard in left[:3]]
+    return f"not finished, {len(left)} in all: {', '.join(some)}{', ...' * (len(left) > 3)}"
 
 
 # Ray
@@ -310,12 +341,15 @@ def reason(error: BaseException) -> str:
 
 def count_workers(workers: int | None, gpus_per_worker: float) -> int:
     """How many workers: as many as asked for, or as there is room for."""
-    there = import_ray().cluster_resources()
+    ray = import_ray()
     if gpus_per_worker > 0:
-        if not there.get("GPU"):
-            raise ValueError("the cluster has no GPU; leave gpus_per_worker out")
-        workers = workers or int(there["GPU"] / gpus_per_worker)
-    return workers or max(int(there.get("CPU", 1)) - 1, 1)
+        gpus = [node["Resources"].get("GPU", 0) for node in ray.nodes() if node["Alive"]]
+        room = sum(int(here / gpus_per_worker) for here in gpus)       # a worker's GPUs are those of one machine
+        if not room:
+            raise ValueError(f"gpus_per_worker is {gpus_per_worker:g}, but no machine of the cluster has that; "
+                             f"the most is {max(gpus):g}; give less, or leave it out")  # fmt: skip
+        return workers or room
+    return workers or max(int(ray.cluster_resources().get("CPU", 1)) - 1, 1)
 
 
 def in_time(items: Iterable, seconds: float) -> Iterator:
@@ -328,7 +362,10 @@ def in_time(items: Iterable, seconds: float) -> Iterator:
 
     def interrupt() -> None:
         late.set()
-        _thread.interrupt_main()
+        if hasattr(signal, "pthread_kill"):                            # wakes a thread that waits for a lock, too
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        else:
+            _thread.interrupt_main()
 
     def handle(number: int, frame: object) -> None:
         if late.is_set() or before is signal.SIG_DFL:
@@ -363,11 +400,26 @@ def in_time(items: Iterable, seconds: float) -> Iterator:
 # The command line
 
 RAY_OPTIONS = {
-    "--ray": {"nargs": "?", "const": "", "metavar": "ADDRESS", "help": "share the pictures out with Ray"},
+    "--ray": {"nargs": "?", "const": "", "metavar": "ADDRESS", "help": "share the pictures out with Ray; --image then "
+              "takes folders with all folders inside them (without Ray: without those), and .txt files of paths"},
     "--workers": {"type": int, "help": "of Ray (default: one for each processor but one, or for each GPU)"},
     "--gpus-per-worker": {"type": float, "help": "of Ray: 0.5 for two workers on a GPU (default: 1 with cuda)"},
-    "--shard-size": {"type": int, "default": 100, "help": "of Ray: pictures in a file (default: %(default)s)"},
+    "--shard-size": {"type": int, "help": "of Ray: pictures in a file (default: 100)"},
 }
+
+
+def check_options(args: argparse.Namespace) -> None:
+    """End with status 2 if an option would be ignored."""
+    kind = args.device.partition(":")[0]
+    given = [name for name in RAY_OPTIONS if getattr(args, name[2:].replace("-", "_")) is not None]
+    if given and args.ray is None:
+        args.refuse(f"{given[0]} needs --ray")
+    if given and not args.method:
+        args.refuse("--ray needs --method")
+    if given and kind not in ("cpu", "cuda"):
+        args.refuse(f"--ray works with --device cpu and cuda, not with {kind}")
+    if args.gpus_per_worker is not None and kind != "cuda":
+        args.refuse("--gpus-per-worker needs --device cuda")
 
 
 def explain_with_ray(lesson: Lesson) -> int:
@@ -378,7 +430,7 @@ def explain_with_ray(lesson: Lesson) -> int:
     explained, failed = explain_dataset(
         args.image or args.default_images, folder, method=args.method, model=lesson.model_name, target=lesson.target,
         batch_size=args.batch_size, workers=args.workers, gpus_per_worker=gpus, address=args.ray or None,
-        shard_size=args.shard_size, bfloat16=args.bfloat16, progress=True,
+        shard_size=100 if args.shard_size is None else args.shard_size, bfloat16=args.bfloat16, progress=True,
     )  # fmt: skip
     print(f"{explained} explained, {failed} failed: pandas.read_parquet({str(folder)!r})")
     return 1 if failed else 0

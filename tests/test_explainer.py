@@ -551,6 +551,20 @@ def test_in_threads_keeps_the_order_and_stays_near():
             list(in_threads(pool, lambda i: 1 // i, [1, 0], 4))
 
 
+def test_a_bare_name_counts_by_its_content(squeezenet, tmp_path, monkeypatch):
+    """"dog.jpg" is a file of data/ or of the folder one is in, and these are not the same picture."""
+    explainer, work = Explainer(squeezenet, "grad_cam"), tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    assert explainer.save(tmp_path / "out", ["dog.jpg", DATA_DIR / "dog.jpg"]) == (2, [])
+    assert len(list((tmp_path / "out").glob("*.npz"))) == 1
+    monkeypatch.setattr("course.pictures.DATA_DIR", tmp_path / "data")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "dog.jpg").write_bytes((DATA_DIR / "bird.jpg").read_bytes())
+    assert explainer.save(tmp_path / "out", "dog.jpg") == (1, [])
+    assert len(list((tmp_path / "out").glob("*.npz"))) == 2
+
+
 def test_what_cannot_be_written_is_raised(squeezenet, tmp_path):
     (tmp_path / "out").touch()
     with pytest.raises(OSError, match="out"):
@@ -621,6 +635,22 @@ def test_command_line_takes_a_label_and_refuses_an_unknown_method(tmp_path, caps
         assert class_names()[found["target"].item()] == "tabby"
     assert main(*options, "--method", "gradcam") == 2
     assert "guided_grad_cam" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--ray"], "--ray needs --method"),
+        (["--method", "grad_cam", "--workers", "2"], "--workers needs --ray"),
+        (["--method", "grad_cam", "--shard-size", "5"], "--shard-size needs --ray"),
+        (["--method", "grad_cam", "--ray", "--device", "mps"], "--ray works with --device cpu and cuda, not with mps"),
+        (["--method", "grad_cam", "--ray", "--gpus-per-worker", "0.5"], "--gpus-per-worker needs --device cuda"),
+    ],
+)
+def test_options_that_would_be_ignored_are_wrong_use(options, sentence, tmp_path, capsys):
+    assert main(*options, "--output-dir", tmp_path) == 2
+    assert capsys.readouterr().err.endswith(f"07_guided_gradcam.py: error: {sentence}\n")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow

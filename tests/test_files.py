@@ -15,6 +15,14 @@ def test_names_are_safe():
     assert len(safe_name("a" * 300)) == 100
 
 
+def test_a_long_name_in_another_script_is_cut_by_its_bytes(tmp_path):
+    """255 of them fit, and the temporary name has more than the name."""
+    name = safe_name("猫の写真" * 20)
+    assert name == ("猫の写真" * 20)[:33]
+    write(tmp_path / f"{name}-0123456789.npz", lambda stream: stream.write(b"map"))
+    assert (tmp_path / f"{name}-0123456789.npz").read_bytes() == b"map"
+
+
 def test_write_is_all_or_nothing(tmp_path):
     file = tmp_path / "deep" / "file.bin"
     write(file, lambda stream: stream.write(b"first"))
