@@ -76,7 +76,7 @@ def fingerprint(submission: Path, options: list[str]) -> str:
 def grade(kept: Path, options: list[str], named: tuple[str, Path]) -> dict:
     """One submission's grades: those kept, or fresh ones. A dict with "error" if the grader itself failed.
 
-    Runs in a worker process, which keeps torch, the tests and the answering process warm from one to the next.
+    Runs in a worker process, which keeps torch and the tests warm from one to the next.
     """
     name, folder = named
     try:
@@ -105,7 +105,6 @@ def graded_anew(folder: Path, report: Path, options: list[str]) -> dict:
     said = io.StringIO()
     command = [str(ROOT / "tests"), f"--rootdir={ROOT}", f"--submission={folder.resolve()}",
                f"--grades={report.resolve()}", "-q", *(f"-pno:{plugin}" for plugin in SPARED), *options]  # fmt: skip
-    os.environ["GRADING_KEEPS_ITS_BOX"] = "1"
     try:
         with redirect_stdout(said), redirect_stderr(said):
             status = int(pytest.main(command))

@@ -43,7 +43,8 @@ from course.files import write_text
 COPIED = ("utils.py", "course", *ROOMS, "README.md", "LICENSE", "requirements.txt", "pyproject.toml", "Makefile",
           ".gitignore", "data", "tests", "outputs/gallery")  # fmt: skip
 # Wrong answers tell what the right one is
-KEPT_BACK = ("mutants", "test_exercises.py", "test_forges.py", "test_grader.py", "test_questions.py", "__pycache__")
+KEPT_BACK = ("mutants", "test_exercises.py", "test_forges.py", "test_grader.py", "test_grader_box.py",
+             "test_questions.py", "__pycache__")
 SECRET = re.compile(r"\n*# BEGIN KEPT BACK\n.*?# END KEPT BACK\n", re.DOTALL)
 
 

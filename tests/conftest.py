@@ -22,7 +22,7 @@ matplotlib.use("Agg")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from grader import plugin as grading
-from grader.judge import over_there  # noqa: F401, for the tests of exercises
+from grader.judge import changes_seen, over_there  # noqa: F401, for the tests of exercises
 from markers import lesson_path
 
 from utils import PROJECT_ROOT, load_image, load_model, preprocess_image
@@ -263,20 +263,30 @@ def unchanged(model: nn.Module, images: Tensor) -> Iterator[None]:
     frozen = [parameter.requires_grad for parameter in model.parameters()]
     pixels, wants_grad = images.detach().clone(), images.requires_grad
     hooks, random_state, grad_mode = hook_count(model), torch.get_rng_state(), torch.is_grad_enabled()
-    yield
-    after = model.state_dict()
-    assert before.keys() == after.keys()
-    assert all(torch.equal(before[key], after[key]) for key in before), "parameters or buffers changed"
-    assert flags == [(module.training, getattr(module, "inplace", None)) for module in model.modules()]
-    assert modules == [(name, id(module)) for name, module in model.named_modules()], "modules were exchanged"
-    assert frozen == [parameter.requires_grad for parameter in model.parameters()]
-    assert all(parameter.grad is None for parameter in model.parameters()), ".grad was written"
-    assert hook_count(model) == hooks, "hooks were left behind"
-    assert torch.equal(pixels, images.detach()), "the images were modified"
-    assert images.requires_grad == wants_grad
-    assert images.grad is None, ".grad of the images was written"
-    assert torch.equal(random_state, torch.get_rng_state()), "the global random state moved"
-    assert torch.is_grad_enabled() == grad_mode
+    with changes_seen():
+        yield
+        after = model.state_dict()
+        assert before.keys() == after.keys()
+        assert all(torch.equal(before[key], after[key]) for key in before), "parameters or buffers changed"
+        assert flags == [(module.training, getattr(module, "inplace", None)) for module in model.modules()]
+        assert modules == [(name, id(module)) for name, module in model.named_modules()], "modules were exchanged"
+        assert frozen == [parameter.requires_grad for parameter in model.parameters()]
+        assert all(parameter.grad is None for parameter in model.parameters()), ".grad was written"
+        assert hook_count(model) == hooks, "hooks were left behind"
+        assert torch.equal(pixels, images.detach()), "the images were modified"
+        assert images.requires_grad == wants_grad
+        assert images.grad is None, ".grad of the images was written"
+        assert torch.equal(random_state, torch.get_rng_state()), "the global random state moved"
+        assert torch.is_grad_enabled() == grad_mode
+
+
+@contextmanager
+def kept(*tensors: Tensor) -> Iterator[None]:
+    """Assert that arguments which are no network and no images are afterwards as before."""
+    before = [tensor.clone() for tensor in tensors]
+    with changes_seen():
+        yield
+        assert all(torch.equal(*pair) for pair in zip(tensors, before, strict=True)), "an argument was modified"
 
 
 def assert_leaves_no_trace(method: Callable, model: nn.Module, images: Tensor) -> None:

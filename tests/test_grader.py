@@ -560,7 +560,7 @@ def test_a_container_has_no_network_no_rights_and_nothing_to_write(tmp_path):
         line = command(tmp_path, engine, "a-name")
         assert line[:2] == [engine, "run"]
         assert {"--rm", "--network=none", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges",
-                "--name=a-name", f"--volume={tmp_path}:/course:ro"} <= set(line)  # fmt: skip
+                "--ipc=none", "--name=a-name", f"--volume={tmp_path}:/course:ro"} <= set(line)  # fmt: skip
         assert all(word.endswith(":ro") for word in line if word.startswith("--volume="))
         assert not any(str(make.ROOT) in word for word in line if not word.startswith(f"--volume={make.ROOT}/data"))
         assert line[-4:] == ["saliency-course", "python", "/course/answerer.py", "/course"]

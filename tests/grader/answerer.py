@@ -4,7 +4,8 @@
 
 ROOT holds utils.py, course/ and data/ of the course, no lesson. Requests come on standard input, answers go to what was
 standard output. A fork of the warm process gets the text of the lessons below the one that is graded, and a fork of
-that, for each exercise, the student's lesson. What an exercise leaves behind, files or processes, ends with it.
+that, for each exercise, the student's lesson. That last one has pipes of its own: it can neither write to the judge
+nor leave anything in his pipes. What an exercise leaves behind, files or processes, ends with it.
 """
 
 from __future__ import annotations
@@ -18,11 +19,14 @@ import importlib.abc
 import os
 import pickle
 import random
+import re
 import resource
+import select
 import shutil
 import signal
 import sys
 import tempfile
+import time
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -38,6 +42,7 @@ MEMORY = 2 << 30     # bytes beyond what the warm process holds
 FILE_SIZE = 64 << 20  # bytes in one file
 PROCESSES = 64
 STATEMENT = 5         # seconds for one statement at the top of a file
+TOGETHER = 20         # for all of them; when these are used up, each of the others has a fifth of the time
 
 BOXED = "BOXED" in os.environ  # every process and every file in /tmp is then this program's
 
@@ -62,28 +67,29 @@ def kept(number: int) -> object:
 def limit_resources() -> None:
     """Memory, file size, processes, for good: a process can lower its limits but hardly raise them."""
     status = Path("/proc/self/status")
-    if status.exists():  # Linux counts private memory; address space would count libraries that are only mapped
-        held = next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmData"))
-        resource.setrlimit(resource.RLIMIT_DATA, (1024 * held + MEMORY,) * 2)
+    if status.exists():  # Linux counts private memory; address space, shared memory too, also what is only mapped
+        held = dict(re.findall(r"(Vm\w+):\s+(\d+) kB", status.read_text()))
+        resource.setrlimit(resource.RLIMIT_DATA, (1024 * int(held["VmData"]) + MEMORY,) * 2)
+        resource.setrlimit(resource.RLIMIT_AS, (1024 * int(held["VmSize"]) + 2 * MEMORY,) * 2)
+        resource.setrlimit(resource.RLIMIT_MSGQUEUE, (0, 0))           # message queues would outlive the exercise
     resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_SIZE, FILE_SIZE))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NPROC, (PROCESSES, PROCESSES))
 
 
+CALMING = (  # bound before a lesson can write `torch.manual_seed = 0`
+    (os.chdir, tempfile.gettempdir()), (sys.setrecursionlimit, 1000), (gc.enable,),
+    (torch.set_default_dtype, torch.float32), (torch.set_default_device, None), (torch.set_num_threads, 1),
+    (torch.autograd.set_detect_anomaly, False), (torch.use_deterministic_algorithms, False),
+    (torch.manual_seed, 0), (np.random.seed, 0), (random.seed, 0),
+)  # fmt: skip
+
+
 def calm() -> None:
     """The global state every call starts from, whatever an earlier one made of it."""
-    os.chdir(tempfile.gettempdir())
-    sys.setrecursionlimit(1000)
-    gc.enable()
-    torch.set_default_dtype(torch.float32)
-    torch.set_default_device(None)
-    torch.set_num_threads(1)
-    torch.autograd.set_detect_anomaly(False)
-    torch.use_deterministic_algorithms(False)
-    torch.manual_seed(0)
-    np.random.seed(0)
-    random.seed(0)
+    for restore, *values in CALMING:
+        restore(*values)
 
 
 def sentence(error: BaseException) -> str:
@@ -167,30 +173,40 @@ def load(name: str, codes: list[tuple[int, CodeType]], failed: list[list], helpe
     sys.meta_path.append(HandedIn(helpers))
     module = new_module(name)
     keep(module)
+    begin = worked()
     signal.signal(signal.SIGALRM, ring)
     for line, code in codes:
+        seconds = STATEMENT if worked() - begin < TOGETHER else STATEMENT / 5
         try:
-            CLOCK.update(waited=wire.waited("self"), rings=0)
-            signal.alarm(STATEMENT)
+            CLOCK.update(begin=worked(), seconds=seconds, latest=time.monotonic() + 10 * seconds, swallowed=0)
+            signal.setitimer(signal.ITIMER_REAL, seconds, 0.5)
             exec(code, vars(module))
         except BaseException as error:
             failed.append([line, names(error), sentence(error)])
         finally:
-            signal.alarm(0)
+            signal.setitimer(signal.ITIMER_REAL, 0)
     return sorted(failed, key=lambda each: each[0])
 
 
-CLOCK = {"waited": None, "rings": 0}  # for a processor, when the alarm was set; how often it was set anew
+CLOCK = {"begin": 0.0, "seconds": 0, "latest": 0.0, "swallowed": 0}  # of the statement that runs
+
+
+def worked() -> float:
+    """Seconds, without those for which this process waited for a processor."""
+    return time.monotonic() - (wire.waited("self") or 0)
 
 
 def ring(_number: int, _frame: object) -> None:
-    """What the alarm clock does: on a busy machine, where the statement hardly ran, it is set anew, up to ten times."""
-    before, now = CLOCK["waited"], wire.waited("self")
-    CLOCK.update(waited=now, rings=CLOCK["rings"] + 1)
-    if before is not None and now - before > STATEMENT / 2 and CLOCK["rings"] < 10:
-        signal.alarm(STATEMENT)
+    """What the alarm clock does, twice a second: nothing as long as a busy machine has kept the statement waiting.
+
+    A statement that catches everything, the alarm as well, would run for ever: then this process ends.
+    """
+    if worked() - CLOCK["begin"] < 0.9 * CLOCK["seconds"] and time.monotonic() < CLOCK["latest"]:
         return
-    raise Alarm(f"took longer than {STATEMENT} seconds")
+    CLOCK["swallowed"] += 1
+    if CLOCK["swallowed"] > 10:
+        os._exit(1)
+    raise Alarm(f"took longer than {CLOCK['seconds']} seconds")
 
 
 def parts_of(value: object, found: list) -> list:
@@ -270,11 +286,9 @@ def answer(request: dict) -> dict:
 
 
 def serve(receive: int, send: int) -> None:
-    """Answer requests until the judge is done with this exercise."""
+    """Answer requests until the exercise is over, when this process is ended."""
     while True:
         number, request = pickle.loads(wire.read_message(receive))
-        if request["do"] == "end":
-            os._exit(0)
         try:
             outcome = answer(request)
         except BaseException as error:
@@ -309,33 +323,76 @@ def tidy() -> None:
     for entry in os.scandir(tempfile.gettempdir()) if BOXED else ():
         with contextlib.suppress(OSError):
             shutil.rmtree(entry) if entry.is_dir(follow_symlinks=False) else os.unlink(entry)
+    for kind in ("shm", "msg", "sem") if BOXED else ():                # System V's memory, queues and semaphores
+        with contextlib.suppress(OSError), open(f"/proc/sysvipc/{kind}") as file:
+            for line in [*file][1:]:
+                getattr(ctypes.CDLL(None), f"{kind}ctl")(int(line.split()[1]), 0, 0)   # 0 is IPC_RMID
+
+
+def exercise(receive: int, send: int) -> None:
+    """Fork for an exercise; carry requests to the fork and its answers back until the judge says "end" or it is gone.
+
+    The judge knows an answer by the = before it: nothing that the fork says can look like "ready".
+    """
+    (asked, ask), (answers, reply) = os.pipe(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        for pipe in (receive, send, ask, answers):
+            os.close(pipe)
+        limit_resources()
+        calm()
+        serve(asked, reply)
+    os.close(asked)
+    os.close(reply)
+
+    over = False
+
+    def wait() -> None:
+        nonlocal over
+        while not select.select([answers], [], [], 0.1)[0]:
+            over = os.waitpid(child, os.WNOHANG)[0] == child           # though one that it started may live
+            if over:
+                raise EOFError
+
+    try:
+        while (request := wire.read_message(receive)) != b"end":
+            wire.write_all(ask, request)
+            wire.write_all(send, b"=" + wire.read_message(answers, wait))
+    except (EOFError, OSError):
+        pass
+    except wire.Nonsense:
+        wire.write_all(send, b"=")
+    if not over:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    os.close(ask)
+    os.close(answers)
 
 
 def forks(receive: int, send: int, level: int) -> None:
-    """Say "ready"; for each "begin" fork and hand over; tidy up after it. "back" ends this level."""
+    """Say "ready"; for each "begin" fork and hand over; tidy up after an exercise. "back" ends this level."""
     gc.collect()
     gc.freeze()                                                        # or a fork that collects copies all of it
     while True:
         wire.write_all(send, b"ready %d" % level)
-        word = wire.read_message(receive)
-        if word != b"begin":
+        if wire.read_message(receive) != b"begin":
             os._exit(0)
+        if level == 1:
+            exercise(receive, send)
+            tidy()
+            continue
         child = os.fork()
-        if child == 0 and level == 0:
+        if child == 0:
             prepare(pickle.loads(wire.read_message(receive)))
             forks(receive, send, level + 1)
-        if child == 0:
-            limit_resources()
-            calm()
-            serve(receive, send)
         os.waitpid(child, 0)
-        if level == 1:
-            tidy()
 
 
 def main(root: str) -> None:
     """Warm up with everything that the course's own modules import, then fork."""
     receive, send = channel()
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")            # if memory runs out, this ends and not the judge
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(4, 0)                                  # PR_SET_DUMPABLE: no fork looks into its parent
     sys.dont_write_bytecode = True

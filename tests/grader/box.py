@@ -127,7 +127,7 @@ def command(root: Path, isolation: str, name: str) -> list[str]:
     return [
         bubblewrap(), "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv",
         "--proc", "/proc", "--dev", "/dev", "--size", str(SCRATCH), "--tmpfs", "/tmp",
-        *(word for bind in binds for word in bind), "--chdir", "/tmp",
+        *(word for bind in binds for word in bind), "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/tmp",
         *(word for item in VARIABLES.items() for word in ("--setenv", *item)), "--setenv", "PATH", "/usr/bin",
         "--setenv", "PYTHONPATH", os.pathsep.join(libraries()),
         sys.executable, "/course/answerer.py", "/course",
@@ -139,12 +139,15 @@ VARIABLES = {"OMP_NUM_THREADS": "1", "HOME": "/tmp", "MPLBACKEND": "Agg", "BOXED
 
 
 def container(root: Path, engine: str, name: str) -> list[str]:
-    """The same in a container: no network, nothing writable but /tmp, no rights, a limit on memory and processes."""
+    """The same in a container: no network, nothing writable but /tmp, no rights, a limit on memory and processes.
+
+    With --ipc=none there is no /dev/shm, which --read-only would leave writable.
+    """
     binds = [f"{root}:/course:ro", f"{(PROJECT_ROOT / 'data').resolve()}:/course/data:ro"]
     return [
         engine, "run", "--rm", "--interactive", "--init", f"--name={name}", "--network=none", "--read-only",
-        f"--tmpfs=/tmp:rw,size={SCRATCH}", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--pids-limit=256",
-        "--memory=8g", "--workdir=/tmp", f"--user={os.getuid()}:{os.getgid()}",
+        "--ipc=none", f"--tmpfs=/tmp:rw,size={SCRATCH}", "--cap-drop=ALL", "--security-opt=no-new-privileges",
+        "--pids-limit=256", "--memory=8g", "--workdir=/tmp", f"--user={os.getuid()}:{os.getgid()}",
         *(["--userns=keep-id"] if engine == "podman" else []),
         *(f"--volume={bind}" for bind in binds), *(f"--env={key}={value}" for key, value in VARIABLES.items()),
         os.environ.get(IMAGE, "saliency-course"), "python", "/course/answerer.py", "/course",

@@ -1,7 +1,7 @@
 """The judge's side: a lesson whose functions are answered by another process.
 
 To a test a Remote looks like the lesson: it calls functions, reads constants, enters context managers. Values come back
-as plain data; networks and tensors that were given as arguments afterwards look as the call left them.
+as plain data; networks and tensors that were given as arguments stay as they are, except for a test in changes_seen().
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -45,6 +46,8 @@ class StudentError(Exception):
 class Box:
     """A warm answering process: load() a student's lesson for each exercise, end() it, stop() the process.
 
+    A box serves one submission, because what runs in it could harm the processes that the next exercise is forked from.
+
     Args:
         root: the course without lessons, as box.copy_course() made it.
         isolation: "bubblewrap", "docker", "podman" or "none".
@@ -56,9 +59,15 @@ class Box:
         self.name = f"grading-{os.getpid()}-{secrets.token_hex(4)}"    # of a container
         self.process: subprocess.Popen | None = None
         self.lesson: str | None = None                                 # whose lower lessons are loaded
-        self.deadline = self.latest = time.monotonic()
         self.serving, self.answering = False, 0                        # the process with the student's code
+        self.limit = self.deadline = self.latest = 0.0
         self.waited: float | None = None                               # for a processor, until the request was sent
+
+    def allow(self, seconds: float) -> None:
+        """Time for what comes next. While the process waits for a processor, it does not run: up to ten times."""
+        self.limit, self.waited = seconds, wire.waited(self.answering)
+        self.latest = time.monotonic() + 10 * seconds
+        self.deadline = time.monotonic() + seconds * (wire.crowd() if self.waited is None else 1)
 
     def start(self) -> None:
         """Start the process and wait until it is warm."""
@@ -72,7 +81,8 @@ class Box:
             command(self.root, self.isolation, self.name), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL, env=environment, start_new_session=True, cwd=self.root,
         )  # fmt: skip
-        self.deadline = time.monotonic() + 120 * wire.crowd()
+        os.set_blocking(self.process.stdin.fileno(), False)
+        self.allow(120)
         try:
             self.send(pickle.dumps(packages()))
             self.expect_ready(0)
@@ -82,15 +92,21 @@ class Box:
 
     def turn_to(self, lesson: str) -> None:
         """Have the lessons below this one loaded, in a fork that its exercises share."""
-        if self.process is None:
+        fresh = self.process is None
+        if fresh:
             self.start()
-        self.deadline = time.monotonic() + 60 * wire.crowd()
-        if self.lesson is not None:
-            self.send(b"back")
-            self.expect_ready(0)
-        self.send(b"begin")
-        self.send(pickle.dumps({name: text_of(name) for name in below(lesson)}))
-        self.expect_ready(1)
+        self.allow(60)
+        try:
+            if self.lesson is not None:
+                self.send(b"back")
+                self.expect_ready(0)
+            self.send(b"begin")
+            self.send(pickle.dumps({name: text_of(name) for name in below(lesson)}))
+            self.expect_ready(1)
+        except Lost as error:
+            if fresh:                                                  # nothing of a student's has run in it
+                raise NoBox(f"the lessons below {lesson} cannot be loaded: {error}") from error
+            raise
         self.lesson = lesson
 
     def expect_ready(self, level: int) -> None:
@@ -102,28 +118,40 @@ class Box:
     def load(self, lesson: str, source: str, helpers: dict[str, str]) -> tuple[Remote, list]:
         """A student's lesson in a fresh fork, and its top-level statements that failed: [line, exception names, text].
 
+        If the process is lost meanwhile, once more in a fresh one: an exercise before may have harmed it.
+
         Args:
             lesson: its name, such as "05_gradcam".
             source: its text.
             helpers: texts of modules that were handed in with it, by their names.
         """
+        try:
+            return self.loaded(lesson, source, helpers)
+        except Lost:
+            self.stop()
+            return self.loaded(lesson, source, helpers)
+
+    def loaded(self, lesson: str, source: str, helpers: dict[str, str]) -> tuple[Remote, list]:
+        """What load() does, tried once."""
         self.end()
         if self.process is None or self.lesson != lesson:
             self.turn_to(lesson)
         self.send(b"begin")
         self.serving = True
-        failed = self.ask(60, do="load", name=lesson, source=source, helpers=helpers)["failed"]
+        failed = self.ask(60, do="load", name=lesson, source=source, helpers=helpers).get("failed")
+        if not is_list_of_failures(failed):
+            raise Lost("wrote into the grader's channel")
         self.answering = youngest(self.process.pid)
         return Remote(self, 0, "module"), failed
 
     def end(self) -> None:
-        """The exercise is over. What does not end by itself is ended."""
+        """The exercise is over; its process is ended, with what it started."""
         if self.process is None or not self.serving:
             return
         self.serving, self.answering = False, 0
-        self.deadline = time.monotonic() + 10 * wire.crowd()
+        self.allow(10)
         try:
-            self.send(pickle.dumps((0, {"do": "end"})))
+            self.send(b"end")
             self.expect_ready(1)
         except Lost:
             self.stop()
@@ -144,58 +172,52 @@ class Box:
             process.wait()
 
     def ask(self, seconds: float | None = None, **request: object) -> dict:
-        """Send a request and wait for its answer; an exception over there is raised here.
-
-        While the process waits for a processor, because the machine is busy, its time does not run: up to ten times.
-        """
-        number, seconds = secrets.randbits(60), seconds or self.seconds
-        self.waited = wire.waited(self.answering)
-        self.latest = time.monotonic() + 10 * seconds
-        self.deadline = time.monotonic() + seconds * (wire.crowd() if self.waited is None else 1)
+        """Send a request and wait for its answer; an exception over there is raised here."""
+        number = secrets.randbits(60)
+        self.allow(seconds or self.seconds)
         self.send(cloudpickle.dumps((number, request)))
         data = self.receive()
         if data == b"ready 1":                                         # its parent speaks: the fork is gone
-            self.stop()
+            self.serving, self.answering = False, 0
             raise Lost("ended the process")
         try:
-            answer = wire.unpack(data)
+            answer = wire.unpack(data.removeprefix(b"="))
         except wire.Nonsense as error:
-            self.stop()
+            self.end()
             raise Lost("wrote into the grader's channel") from error
         if type(answer) is not dict or answer.get("number") != number:
-            self.stop()
+            self.end()
             raise Lost("wrote into the grader's channel")
         if "error" in answer:
-            raise_again(answer["error"], answer["text"])
+            raise_again(answer["error"], answer.get("text"))
         return answer
 
     def send(self, data: bytes) -> None:
-        """A message to the process."""
+        """A message to the process, before the deadline: it may read none."""
         if self.process is None:
             raise Lost("the process ended")
+        pipe = self.process.stdin.fileno()
         try:
-            wire.write_all(self.process.stdin.fileno(), data)
+            wire.write_all(pipe, data, lambda: self.wait([], [pipe]))
         except OSError as error:
             self.stop()
             raise Lost("the process ended") from error
 
+    def wait(self, reading: list[int], writing: list[int]) -> None:
+        """Until a pipe is ready, or the deadline has passed."""
+        while not any(select.select(reading, writing, [], max(0, self.deadline - time.monotonic()))):
+            before, self.waited = self.waited, wire.waited(self.answering)
+            more = (self.waited or 0) - (before or 0)
+            if more < 0.1 or time.monotonic() > self.latest:
+                self.stop()
+                raise Lost(f"took longer than {self.limit:g} seconds")
+            self.deadline = min(time.monotonic() + more, self.latest)
+
     def receive(self) -> bytes:
         """A message from the process, before the deadline."""
         pipe = self.process.stdout.fileno()
-
-        def wait() -> None:
-            while not select.select([pipe], [], [], max(0, self.deadline - time.monotonic()))[0]:
-                before, self.waited = self.waited, wire.waited(self.answering)
-                more = (self.waited or 0) - (before or 0)
-                if more < 0.1 or time.monotonic() > self.latest:
-                    raise TimeoutError
-                self.deadline = min(time.monotonic() + more, self.latest)
-
         try:
-            return wire.read_message(pipe, wait)
-        except TimeoutError as error:
-            self.stop()
-            raise Lost(f"took longer than {self.seconds:g} seconds") from error
+            return wire.read_message(pipe, lambda: self.wait([pipe], []))
         except EOFError as error:
             self.stop()
             raise Lost("ended the process") from error
@@ -217,9 +239,17 @@ def youngest(process: int) -> int:
         return 0
 
 
-def raise_again(names: list, text: str) -> None:
+def is_list_of_failures(failed: object) -> bool:
+    """Whether load() answered what it should: [line, exception names, text] for each."""
+    return type(failed) is list and all(
+        type(each) is list and [type(part) for part in each] == [int, list, str] and each[1]
+        and all(type(name) is str for name in each[1]) for each in failed
+    )  # fmt: skip
+
+
+def raise_again(names: object, text: object) -> None:
     """An exception of the other side: the first of its classes that Python has, and the beginning of its text."""
-    names = [str(name) for name in names] if isinstance(names, list) else []
+    names = [str(name)[:80] for name in names] if isinstance(names, list) else []
     text = str(text)[: SHORT if "AssertionError" in names else 300]
     for name in names:
         kind = getattr(builtins, name, None)
@@ -258,12 +288,13 @@ class Remote:
     def __call__(self, *args: object, **kwargs: object) -> Any:
         answer = self._box.ask(do="call", object=self._number, args=args, kwargs=kwargs, grad=torch.is_grad_enabled(),
                                inference=torch.is_inference_mode_enabled())  # fmt: skip
-        things = parts_of([args, kwargs], [])
-        for thing, seen in zip(things, answer["changed"], strict=True):
-            if seen is not None:
-                apply(thing, seen)
-        if answer["drawn"]:
-            torch.rand(1)                                              # the global random state moved over there
+        if SEEN:
+            for thing, seen in zip(parts_of([args, kwargs], []), answer["changed"], strict=True):
+                if seen is not None:
+                    apply(thing, seen)
+            if answer["drawn"]:
+                UNDO.append(partial(torch.set_rng_state, torch.get_rng_state()))
+                torch.rand(1)                                          # the global random state moved over there
         return self._value(answer["result"])
 
     def __enter__(self) -> Any:
@@ -311,13 +342,23 @@ def left_behind(*_anything: object) -> None:
     """Stands for a hook that a student's code left on a network."""
 
 
-UNDO: list[Callable[[], object]] = []  # what brings the arguments back to what they were before the test
+SEEN: list[bool] = []                  # one for each changes_seen() that a test is in
+UNDO: list[Callable[[], object]] = []  # what brings the arguments back to what they were before the call
 
 
-def undo() -> None:
-    """After a test: what one answer did to the tests' own tensors and networks must not meet the next."""
-    while UNDO:
-        UNDO.pop()()
+@contextmanager
+def changes_seen() -> Iterator[None]:
+    """Here arguments look as the calls leave them: for tests which assert that they stay as they are.
+
+    Nowhere else: what a test works out with its own networks and tensors is not for an answer to move.
+    """
+    SEEN.append(True)
+    try:
+        yield
+    finally:
+        SEEN.pop()
+        while UNDO:
+            UNDO.pop()()
 
 
 def put(tensor: torch.Tensor, values: torch.Tensor, wants_grad: bool, grad: torch.Tensor | None) -> None:
@@ -329,13 +370,13 @@ def put(tensor: torch.Tensor, values: torch.Tensor, wants_grad: bool, grad: torc
 
 
 def exchange(owner: object, name: str, value: object) -> None:
-    """Set an attribute, until undo()."""
+    """Set an attribute, until changes_seen() ends."""
     UNDO.append(partial(setattr, owner, name, getattr(owner, name)))
     setattr(owner, name, value)
 
 
 def apply(thing: object, seen: Any) -> None:
-    """Make an argument look as the call left it, until undo()."""
+    """Make an argument look as the call left it, until changes_seen() ends."""
     if isinstance(thing, torch.Generator):
         UNDO.append(partial(thing.set_state, thing.get_state()))
         thing.set_state(seen)

@@ -14,8 +14,10 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from functools import cache
 from itertools import groupby
@@ -27,7 +29,7 @@ from markers import announced, lesson_files, lesson_name, lesson_path, others_so
 from questions import is_question
 
 from course.files import write_text
-from grader import judge, report, submission
+from grader import judge, report, submission, wire
 from grader.box import CONTAINERS, chosen, copy_course, missing
 from grader.report import SHORT, Grade, Outcome, clean
 from grader.unusual import unusual
@@ -40,7 +42,10 @@ TEXT = pytest.StashKey[str]()
 SEED = pytest.StashKey[int]()
 NOTES = pytest.StashKey[list]()
 LOOK = pytest.StashKey[dict]()  # exercise or lesson -> what a person should look at
+UNTIL = pytest.StashKey[float]()  # when the submission's time is used up
 WARM: dict[str, judge.Box] = {}  # isolation -> the process that goes on to the next submission
+TEST, EXERCISE, SUBMISSION = 6, 12, 60  # times as long as a call may take
+LOADING = "while the lesson was loaded: "
 
 
 # What pytest calls
@@ -115,12 +120,15 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
         return True
     if session.testsfailed:
         raise session.Interrupted("the tests themselves could not be loaded")
-    files = submission.files_of(Path(session.config.option.submission))
+    config = session.config
+    files = submission.files_of(Path(config.option.submission))
     helpers = submission.helpers_of(files, [lesson_name(file, PROJECT_ROOT) for file in lesson_files(PROJECT_ROOT)])
+    config.stash[UNTIL] = time.monotonic() + SUBMISSION * config.option.time_limit * wire.crowd()
     try:
-        with open_box(session.config):
+        with open_box(config):
             for lesson, items in groupby(session.items, lesson_of):
-                grade_lesson(session.config, lesson, list(items), files, helpers)
+                grade_lesson(config, lesson, list(items), files, helpers)
+                write_grades(config, f"The grading was stopped after {lesson}; what comes after it is not graded.")
     except judge.NoBox as error:
         pytest.exit(str(error), returncode=3)
     return True
@@ -143,11 +151,19 @@ def pytest_terminal_summary(terminalreporter, exitstatus: int, config: pytest.Co
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """The JSON file. There is none if the grader failed: no points would look like a grade."""
-    if session.config.option.grades and exitstatus in (0, 1):
-        grades = report.gradescope(all_grades(session.config), session.config.stash[NOTES])
-        grades["extra_data"] = {"draw": session.config.stash[SEED], "look": session.config.stash[LOOK],
-                                "isolation": session.config.option.isolation}  # fmt: skip
-        write_text(Path(session.config.option.grades), json.dumps(grades, indent=1))
+    if exitstatus in (0, 1):
+        write_grades(session.config)
+    elif session.config.option.grades:
+        Path(session.config.option.grades).unlink(missing_ok=True)
+
+
+def write_grades(config: pytest.Config, *more: str) -> None:
+    """The JSON file, if one is asked for. It is written after each lesson, so that whoever stops a grading has some."""
+    if config.option.grades:
+        grades = report.gradescope(all_grades(config), [*config.stash[NOTES], *more])
+        grades["extra_data"] = {"draw": config.stash[SEED], "look": config.stash[LOOK],
+                                "isolation": config.option.isolation}  # fmt: skip
+        write_text(Path(config.option.grades), json.dumps(grades, indent=1))
 
 
 # Exercises and lessons
@@ -220,7 +236,7 @@ def all_grades(config: pytest.Config) -> list[Grade]:
 def open_box(config: pytest.Config) -> Iterator[None]:
     """The answering process, for as long as the submission is graded; its scratch is removed.
 
-    A program that grades many sets GRADING_KEEPS_ITS_BOX: then the warm process serves one submission after another.
+    tests/mutants/run.py sets GRADING_KEEPS_ITS_BOX: its answers are ours, so the warm process serves all its rounds.
     """
     kind = config.option.isolation
     box = WARM.get(kind)
@@ -257,14 +273,13 @@ def grade_lesson(
         return
     config.stash[NOTES] += [clean(f"{lesson}: {note}") for note in found.notes]
     reference = (PROJECT_ROOT / f"{lesson_path(lesson)}.py").read_text(encoding="utf-8")
-    asked = {exercise_of(item) for item in items}
+    asked, not_loaded, config.stash[TEXT] = {exercise_of(item) for item in items}, 0, found.text
     for where, used in unusual(found.text, reference, helpers).items():
         if where in asked or not where:
             config.stash[LOOK][where or lesson] = [clean(each) for each in used]
     for exercise, group in groupby(items, exercise_of):
         group = list(group)
         if is_question(reference, exercise):
-            config.stash[TEXT] = found.text
             for item in group:
                 reports = run_protocol(item)
                 tell(config, item, (judged(exercise, reports, []), reports))
@@ -273,8 +288,14 @@ def grade_lesson(
             for item in group:
                 tell(config, item, broken(item, Outcome("gap", f"exercise {exercise} is not attempted")))
             continue
+        if not_loaded == 2:
+            for item in group:
+                reason = "the lesson could not be loaded for the exercises before this one"
+                tell(config, item, broken(item, Outcome("error", reason, look=True)))
+            continue
         alone = others_solved(found.text, reference, exercise)
         results = run_tests(config, lesson, alone, helpers, group)
+        not_loaded += any(outcome.reason.startswith(LOADING) for outcome, _ in results.values())
         # answers that only fit together, with names of the student's own, need the lesson as it is
         failed = [item for item in group if again_as_it_is(results[item.nodeid][0])]
         if failed and alone != found.text:
@@ -293,31 +314,69 @@ def run_tests(
     config: pytest.Config, lesson: str, source: str, helpers: dict[str, str], items: list[pytest.Item]
 ) -> dict[str, tuple[Outcome, list]]:
     """Run the tests of one exercise: nodeid -> Outcome and reports. A lost process costs the test that ran."""
-    box, results, lost, failed = config.stash[BOX], {}, 0, None
+    box, results, lost, failed, reason = config.stash[BOX], {}, 0, None, ""
+    ends = time.monotonic() + EXERCISE * box.seconds * wire.crowd()
     for item in items:
-        if lost == 2:                                                  # patience enough
-            reason = "the process was lost twice before this test"
+        reason = reason or used_up(config, ends) or ("the process was lost twice before this test" if lost == 2 else "")
+        try:
+            if not reason and (failed is None or box.process is None):
+                config.stash[LESSON], failed = box.load(lesson, source, helpers)
+                config.stash[NOTES] += new_notes(config, lesson, source, failed)
+            if not reason:
+                box.ask(do="calm")
+        except judge.NoBox:
+            raise
+        except Exception as error:                                     # lost, or an answer that makes no sense
+            reason = f"{LOADING}{error}"
+        if reason:                                                     # of no use to go on
             results[item.nodeid] = broken(item, Outcome("error", reason, lost=True, look=True))
             continue
         try:
-            if failed is None or box.process is None:
-                config.stash[LESSON], failed = box.load(lesson, source, helpers)
-            box.ask(do="calm")
-            reports = run_protocol(item)
-            outcome = judged(exercise_of(item), reports, failed)
-        except judge.Lost as reason:
-            results[item.nodeid] = broken(item, Outcome("error", f"while the lesson was loaded: {reason}", lost=True))
-            lost, failed = lost + 1, None
-            continue
-        finally:
-            judge.undo()
+            with time_limit(box, min(ends - time.monotonic(), TEST * box.seconds * wire.crowd())):
+                reports = run_protocol(item)
+                results[item.nodeid] = outcome, _ = judged(exercise_of(item), reports, failed), reports
+        except judge.Lost as error:                                    # the alarm rang between two parts of the test
+            results[item.nodeid] = outcome, _ = broken(item, Outcome("error", str(error), lost=True))
         if outcome.lost:
             lost, failed = lost + 1, None
-        results[item.nodeid] = outcome, reports
     box.end()
     config.stash[LESSON] = None
     del config.stash[LESSON]
     return results
+
+
+def used_up(config: pytest.Config, ends: float) -> str:
+    """Whether the time for the submission, or for this exercise, is used up, in a sentence."""
+    limit = config.option.time_limit
+    if time.monotonic() > config.stash[UNTIL]:
+        return f"the {SUBMISSION * limit:g} seconds for a submission were used up before this test"
+    return f"the {EXERCISE * limit:g} seconds for an exercise were used up before" if time.monotonic() > ends else ""
+
+
+@contextlib.contextmanager
+def time_limit(box: judge.Box, seconds: float) -> Iterator[None]:
+    """For a test: many calls that are not too slow by themselves, or an answer that keeps the judge himself busy."""
+    def ring(*_signal: object) -> None:
+        box.stop()
+        raise judge.Lost(f"took longer than {seconds:.0f} seconds, all calls together")
+
+    begin, before = time.monotonic(), signal.signal(signal.SIGALRM, ring)
+    another, _ = signal.setitimer(signal.ITIMER_REAL, max(seconds, 1))  # pytest's own, if a test grades
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, another and max(another - (time.monotonic() - begin), 1))
+        signal.signal(signal.SIGALRM, before)
+
+
+def new_notes(config: pytest.Config, lesson: str, source: str, failed: list) -> list[str]:
+    """One for each of the student's statements at the top of a lesson that did not run; ten a lesson at most."""
+    notes, lines, own = config.stash[NOTES], source.splitlines(), config.stash[TEXT].splitlines()
+    told = [(lines[line - 1], clean(f"{names[0]}: {said}", SHORT)) for line, names, said in failed
+            if 0 < line <= len(lines) and lines[line - 1] in own]  # fmt: skip
+    told = dict.fromkeys(clean(f"{lesson}: `{line.strip()[:60]}` did not run ({said})") for line, said in told)
+    room = 10 - sum(note.startswith(f"{lesson}: ") for note in notes)
+    return [note for note in told if note not in notes][: max(0, room)]
 
 
 def run_protocol(item: pytest.Item) -> list[pytest.TestReport]:

@@ -10,12 +10,14 @@ import json
 import os
 import struct
 from collections.abc import Callable
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 LARGEST = 1 << 28  # bytes of an answer
+TREE = 4 << 20     # of these, what is JSON; a reader needs thirty times as much memory for it
 DEEPEST = 20       # lists in lists
 
 
@@ -35,7 +37,10 @@ def pack(value: object, keep: Callable[[object], int]) -> bytes:
     buffers: list[bytes] = []
     tree = describe(value, buffers, keep, 0)
     head = json.dumps([tree, [len(buffer) for buffer in buffers]]).encode()
-    return struct.pack(">Q", len(head)) + head + b"".join(buffers)
+    data = struct.pack(">Q", len(head)) + head + b"".join(buffers)
+    if len(head) > TREE or len(data) > LARGEST:
+        raise ValueError("what the function returned is too large for the grader")
+    return data
 
 
 def describe(value: object, buffers: list[bytes], keep: Callable[[object], int], depth: int) -> list:
@@ -68,20 +73,19 @@ def unpack(data: bytes) -> Any:
     """
     try:
         (length,) = struct.unpack_from(">Q", data)
+        if length > TREE:
+            raise Nonsense("an answer of too many parts")
         tree, sizes = json.loads(data[8 : 8 + length])
-        buffers, position = [], 8 + length
-        for size in sizes:
-            buffers.append(data[position : position + size])
-            position += size
-        if position != len(data):
+        if min(sizes, default=0) < 0 or 8 + length + sum(sizes) != len(data):
             raise Nonsense("an answer of another length")
-        return build(tree, buffers)
+        ends = [8 + length + end for end in accumulate(sizes)]
+        return build(tree, [data[end - size : end] for end, size in zip(ends, sizes, strict=True)])
     except Exception as error:  # whatever malformed bytes may bring about
         raise Nonsense(f"an answer that is none ({type(error).__name__})") from error
 
 
-def build(tree: list, buffers: list[bytes]) -> Any:
-    """The value that describe() described."""
+def build(tree: list, buffers: list[bytes | None]) -> Any:
+    """The value that describe() described. Each buffer serves once, or a short answer could fill the memory."""
     kind, *rest = tree
     if kind == "plain" and (rest[0] is None or type(rest[0]) in (bool, int, str)):
         return rest[0]
@@ -94,12 +98,13 @@ def build(tree: list, buffers: list[bytes]) -> Any:
     if kind == "tensor":
         name, shape, index, wants_grad = rest
         dtype = getattr(torch, name.removeprefix("torch."))
-        data = bytearray(buffers[index])
+        data, buffers[index] = bytearray(buffers[index]), None
         flat = torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)
         return flat.reshape(shape).clone().requires_grad_(bool(wants_grad))
     if kind in ("array", "number"):
         dtype, shape, index = rest
         array = np.frombuffer(buffers[index], dtype=np.dtype(dtype)).reshape(shape).copy()
+        buffers[index] = None
         return array if kind == "array" else array[()]
     if kind == "handle":
         return Handle(int(rest[0]), str(rest[1]))
@@ -120,11 +125,12 @@ def waited(process: int | str) -> float | None:
         return None
 
 
-def write_all(pipe: int, data: bytes) -> None:
-    """A message, with its length before it."""
-    data = struct.pack(">Q", len(data)) + data
-    while data:
-        data = data[os.write(pipe, data) :]
+def write_all(pipe: int, data: bytes, wait: Callable[[], None] = lambda: None) -> None:
+    """A message, with its length before it; wait() returns when the pipe takes some."""
+    rest = memoryview(struct.pack(">Q", len(data)) + data)
+    while rest:
+        wait()
+        rest = rest[os.write(pipe, rest) :]
 
 
 def read_exactly(pipe: int, count: int, wait: Callable[[], None]) -> bytes:

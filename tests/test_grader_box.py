@@ -1,0 +1,316 @@
+"""Between the judge and the process that answers: what one exercise can do to the next, to the judge, to the clock."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import struct
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from conftest import kept, unchanged
+from grader import plugin, wire
+from grader.box import bubblewrap, copy_course
+from grader.judge import Box, Lost, Remote, is_list_of_failures
+from mutants.run import by_exercise
+from test_exercises import GRADED, HOMES, PROJECT_ROOT, TEXTS, answered, solutions
+from torch import nn
+
+LESSON, SLOW = "01_vanilla_gradient_saliency", "04_integrated_gradients"
+boxed = pytest.mark.skipif(not bubblewrap(), reason="needs bubblewrap")
+
+
+@pytest.fixture(scope="module")
+def box(tmp_path_factory):
+    """A box whose calls may take two seconds."""
+    root, kind = tmp_path_factory.mktemp("box"), "bubblewrap" if bubblewrap() else "none"
+    copy_course(root, kind)
+    box = Box(root, kind, seconds=2)
+    yield box
+    box.stop()
+
+
+def asked(box: Box, source: str) -> object:
+    """What f() of a lesson with this text returns, in an exercise of its own."""
+    return box.load(LESSON, source, {})[0].f()
+
+
+# What one exercise leaves to the next
+
+STORES = """
+import ctypes, os
+system = ctypes.CDLL(None, use_errno=True)
+PLACES = [f"{folder}/left" for folder in ("", "/tmp", "/dev", "/dev/shm", "/course", "/var/tmp", "/run")]
+KEYS = {"shm": (77, 4096, 0o1600), "msg": (77, 0o1600), "sem": (77, 1, 0o1600)}
+
+def leave():
+    for place in PLACES:
+        try:
+            with open(place, "w") as file:
+                file.write("the answer")
+        except OSError:
+            pass
+    for kind, how in KEYS.items():
+        getattr(system, f"{kind}get")(*how)
+    system.mq_open(b"/left", os.O_CREAT | os.O_RDWR, 0o600, None)
+
+def found():
+    kinds = {kind: getattr(system, f"{kind}get")(*how[:-1], 0) for kind, how in KEYS.items()}
+    kinds["queue"] = system.mq_open(b"/left", os.O_RDWR)
+    return [place for place in PLACES if os.path.exists(place)] + [kind for kind, n in kinds.items() if n >= 0]
+"""
+
+
+@boxed
+def test_an_exercise_leaves_nothing_to_the_next(box):
+    """No file anywhere, no shared memory, queue or semaphore; and the warm process lives on."""
+    assert {"/tmp/left", "shm", "msg", "sem"} == set(asked(box, STORES + "f = lambda: [leave(), found()][1]"))
+    process = box.process
+    assert asked(box, STORES + "f = found") == []
+    assert box.process is process
+
+
+SAYS = """
+import os, struct
+
+def say(words, heard=False):                 # to the judge, or into the pipe on which his requests come
+    words = struct.pack(">Q", len(words)) + words
+    for fd in range(3, 40):
+        try:
+            os.write(fd, b"" if heard else words)
+        except OSError:
+            if heard and os.path.exists(f"/proc/self/fd/{fd}"):
+                os.write(os.open(f"/proc/self/fd/{fd}", os.O_WRONLY), words)
+    return 1
+"""
+
+
+@boxed
+def test_nothing_that_an_exercise_says_is_taken_for_the_warm_process(box):
+    """That one says "ready 1" when an exercise is over; who says it as well would leave one to the next student."""
+    late = "def f():\n    end = os._exit\n    os._exit = lambda n: (say(b'ready 1'), end(n))\n    return 1"
+    assert asked(box, SAYS + late.replace("end =", "global end; end =")) == 1
+    process = box.process
+    assert asked(box, SAYS + "f = lambda: say(b'back', heard=True)") == 1
+    assert asked(box, "f = lambda: 2") == 2
+    assert box.process is process
+    with pytest.raises(Lost, match="wrote into the grader's channel"):
+        asked(box, SAYS + "f = lambda: say(b'ready 1')")
+
+
+@boxed
+def test_memory_that_is_shared_has_a_limit(box):
+    with pytest.raises(OSError, match="memory"):
+        asked(box, "import mmap\nf = lambda: mmap.mmap(-1, 5 << 30)")
+
+
+def test_a_process_lost_while_loading_is_started_once_more(tmp_path, monkeypatch):
+    answers, box = iter([Lost("ended the process"), ("lesson", [])]), Box(tmp_path, "none")
+
+    def loaded(*_args: object) -> tuple:
+        answer = next(answers)
+        if isinstance(answer, Lost):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(box, "loaded", loaded)
+    assert box.load(LESSON, "", {}) == ("lesson", [])
+    answers = iter([Lost("ended the process"), Lost("ended the process")])
+    with pytest.raises(Lost):
+        box.load(LESSON, "", {})
+
+
+# Answers that would fill the judge's memory
+
+
+def message(tree: object, sizes: list[int], data: bytes) -> bytes:
+    """An answer as a process could write it by itself."""
+    head = json.dumps([tree, sizes]).encode()
+    return struct.pack(">Q", len(head)) + head + data
+
+
+def test_an_answer_is_no_larger_than_what_came():
+    """No more JSON than a few megabytes, and no buffer that is used, or cut out, again and again."""
+    four = ["tensor", "torch.uint8", [4], 0, False]
+    assert wire.unpack(message(four, [4], b"abcd")).tolist() == [97, 98, 99, 100]
+    for data in (message(["list", [["plain", None]] * 300_000], [], b""), message(["list", [four, four]], [4], b"abcd"),
+                 message(["list", [["array", "|u1", [4], 0]] * 2], [4], b"abcd"),
+                 message(four, [4, -4, 4], b"abcd")):  # fmt: skip
+        with pytest.raises(wire.Nonsense):
+            wire.unpack(data)
+    with pytest.raises(ValueError, match="too large for the grader"):
+        wire.pack([None] * 300_000, lambda _thing: 0)
+
+
+@pytest.mark.parametrize(("answer", "fits"), [
+    ([], True), ([[3, ["NameError"], "x"]], True), (None, False), ([[3, [], "x"]], False), ([["3", ["E"], "x"]], False),
+    ([[3, ["E"]]], False), ([[3, [5], "x"]], False), ([3], False),
+])  # fmt: skip
+def test_what_loading_answers_is_checked(answer, fits):
+    assert is_list_of_failures(answer) == fits
+
+
+# What a call changes
+
+
+def test_what_a_call_changes_is_seen_only_by_a_test_that_looks_for_it():
+    """And is as before when the test has looked: no answer moves what is worked out from the test's own tensors."""
+    model, images = nn.Linear(2, 1).eval(), torch.ones(3, 2)
+    weight = model.weight.detach().clone()
+    zeros = [[torch.zeros(3, 2), False, None], {"tensors": {"weight": [torch.zeros(1, 2), True, None]}, "modules": []}]
+    box = SimpleNamespace(ask=lambda **_request: {"result": 1, "changed": zeros, "drawn": True})
+    method, state = Remote(box, 0, "function"), torch.get_rng_state()
+    assert method(images, model) == 1
+    assert torch.equal(images, torch.ones(3, 2))
+    assert torch.equal(model.weight, weight)
+    with pytest.raises(AssertionError, match="parameters or buffers changed"), unchanged(model, images):
+        method(images, model)
+    zeros[1] = None
+    with pytest.raises(AssertionError, match="the images were modified"), unchanged(model, images):
+        method(images, model)
+    with pytest.raises(AssertionError, match="an argument was modified"), kept(images):
+        method(images, model)
+    zeros[0] = None
+    with pytest.raises(AssertionError, match="the global random state moved"), unchanged(model, images):
+        method(images, model)
+    assert torch.equal(images, torch.ones(3, 2))
+    assert torch.equal(model.weight, weight)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+# Accidents at the top of a lesson
+
+
+def test_a_seed_that_is_overwritten_costs_nothing(box):
+    slip = "import random, torch\nimport numpy as np\ntorch.manual_seed = np.random.seed = random.seed = 0\n"
+    lesson, failed = box.load(LESSON, slip + "f = lambda: torch.rand(1).item()", {})
+    assert failed == []
+    first = lesson.f()
+    box.ask(do="calm")
+    assert lesson.f() == first
+
+
+LOADING = """
+import os, sys
+import answerer
+answerer.STATEMENT, answerer.TOGETHER = 0.5, 1
+def load(source):
+    return answerer.load("01_a", *answerer.compiled("01_a", source), {})
+print(load("import time\\n" + "time.sleep(60)\\n" * 4 + "f = 5"), answerer.kept(0).f)
+if os.fork() == 0:
+    load("while True:\\n    try:\\n        while True: pass\\n    except: pass\\n")
+print(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+
+
+def test_slow_statements_at_the_top_share_their_time(monkeypatch):
+    """A dozen slow cells do not use up the time for loading; one that catches the alarm as well ends the process."""
+    monkeypatch.chdir(Path(plugin.__file__).parent)
+    done = subprocess.run([sys.executable, "-c", LOADING], capture_output=True, text=True, check=True, timeout=60)
+    slow = "['Alarm', 'BaseException', 'object'], 'took longer than {} seconds']"
+    lines = [f"[{line}, {slow.format(0.5 if line < 4 else 0.1)}" for line in range(2, 6)]
+    assert done.stdout == f"[{', '.join(lines)}] 5\n1\n"
+
+
+def test_statements_that_fail_are_noted_once():
+    failed = [[2, ["NameError"], "name 'x' is not defined"], [1, ["OSError"], "a"], [7, ["E"], "beyond the end"]]
+    text, notes = "import a\n    x + 1\nour_own = 1\n", []
+    config = SimpleNamespace(stash={plugin.NOTES: notes, plugin.TEXT: text.replace("our_own", "their_own")})
+    notes += plugin.new_notes(config, LESSON, text, [*failed, [3, ["E"], "no line of the student's"]])
+    assert notes == [f"{LESSON}: `x + 1` did not run (NameError: name 'x' is not defined)",
+                     f"{LESSON}: `import a` did not run (OSError: a)"]  # fmt: skip
+    assert plugin.new_notes(config, LESSON, text, failed) == []
+    assert len(plugin.new_notes(config, LESSON, text, [[1, ["E"], str(i)] for i in range(1000)])) == 8
+
+
+# Time
+
+
+def test_a_test_has_a_time_limit_of_its_own():
+    """It ends what the judge does as well, and leaves another alarm that was set before."""
+    box, rung = SimpleNamespace(stop=lambda: rung.append(True)), []
+    before = signal.setitimer(signal.ITIMER_REAL, 300)
+    try:
+        with pytest.raises(Lost, match="took longer than 1 seconds, all calls"), plugin.time_limit(box, 1):
+            sum(iter(int, 1))
+        assert rung == [True]
+        assert 290 < signal.getitimer(signal.ITIMER_REAL)[0] < 300
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *before)
+
+
+@pytest.mark.grading
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_slow_answers_end_and_what_is_graded_is_written(tmp_path, monkeypatch):
+    """Calls of 0.9 seconds, where 1 is allowed, and 6 for a test. After each lesson there is a report."""
+    slow = ["import time; time.sleep(0.9)", *textwrap.dedent("\n".join(solutions(TEXTS[SLOW])["4.1"])).splitlines()]
+    for name, answers in ((LESSON, {}), (SLOW, {"4.1": slow})):
+        (tmp_path / f"{name}.py").write_text(answered(TEXTS[name], answers), encoding="utf-8")
+    report, write, written = tmp_path / "grades.json", plugin.write_grades, []
+    monkeypatch.setattr(wire, "crowd", lambda: 1.0)
+    monkeypatch.setattr(plugin, "write_grades", lambda *args: (write(*args), written.append(report.read_text())))
+    pytest.main([f"{PROJECT_ROOT / 'tests'}", f"--rootdir={PROJECT_ROOT}", f"--submission={tmp_path}", "-q",
+                 f"--grades={report}", "--time-limit=1", "-p", "no:cacheprovider",
+                 *(f"--exercise={number}" for number in ("1.1", "4.1", "4.2"))])  # fmt: skip
+    first, *_, last = map(json.loads, written)
+    assert first["output"].endswith(f"The grading was stopped after {LESSON}; what comes after it is not graded.")
+    assert {test["number"] for test in first["tests"]} == {"1.1"}
+    assert "stopped" not in last["output"]
+    earned, said = by_exercise(last["tests"]), [test["output"] for test in last["tests"]]
+    assert [earned[number]["score"] for number in ("1.1", "4.2")] == [GRADED["1.1"], GRADED["4.2"]]
+    assert earned["4.1"]["score"] < GRADED["4.1"]
+    assert re.search(r"took longer than [56] seconds, all calls together", " ".join(said))
+
+
+HARMS = """
+import os, resource, sys
+for process in (os.getppid(), int(open(f"/proc/{os.getppid()}/stat").read().split()[3])):
+    resource.prlimit(process, resource.RLIMIT_FSIZE, (0, 0))
+sys.modules["__main__"].os._exit = lambda n: None
+return [0]
+"""
+
+
+@boxed
+@pytest.mark.grading
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_one_submission_costs_the_next_nothing(tmp_path):
+    """It harms the processes that it was forked from, and the same worker grades both."""
+    for name, answers in (("ada", {"5.6": HARMS.strip().split("\n")}), ("zoe", {})):
+        (tmp_path / "class" / name).mkdir(parents=True)
+        (tmp_path / "class" / name / "05_gradcam.py").write_text(answered(TEXTS["05_gradcam"], answers))
+    command = [sys.executable, PROJECT_ROOT / "exercises" / "grade.py", tmp_path / "class", "--to", tmp_path / "a.csv"]
+    subprocess.run(command, check=True, capture_output=True)
+    scores = {name: json.loads((tmp_path / "a_each" / f"{name}.json").read_text())["score"] for name in ("ada", "zoe")}
+    full = sum(points for number, points in GRADED.items() if HOMES[number] == "05_gradcam")
+    assert scores == {"ada": full - GRADED["5.6"], "zoe": full}
+
+
+def test_a_box_serves_one_submission(tmp_path, monkeypatch):
+    monkeypatch.delenv("GRADING_KEEPS_ITS_BOX", raising=False)
+    monkeypatch.setattr(Box, "stop", lambda box: stopped.append(box))
+    config, used, stopped = SimpleNamespace(option=SimpleNamespace(isolation="none", time_limit=1), stash={}), [], []
+    for _ in range(2):
+        with plugin.open_box(config):
+            used.append(config.stash[plugin.BOX])
+            assert used[-1].root.is_dir()
+    assert stopped == used
+    assert used[0] is not used[1]
+    assert not any(box.root.exists() for box in used)
+
+
+def test_a_process_that_does_not_read_hangs_nobody(box):
+    """The request is larger than what a pipe holds."""
+    deaf = "import sys, time\ndef f(_x):\n    sys.modules['__main__'].wire.read_message = lambda *a: time.sleep(60)"
+    lesson, _ = box.load(LESSON, deaf, {})
+    assert lesson.f(1) is None
+    with pytest.raises(Lost, match="took longer than 2 seconds"):
+        lesson.f(torch.zeros(1 << 18))
