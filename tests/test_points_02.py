@@ -224,6 +224,9 @@ WRONG = [
      "if images.requires_grad:\n    return self.model(images - self.shift)\n"
      "return self.model(images.sub_(self.shift))"),
     ("2.4", "nothing computed", "", "pass"),
+    ("2.2", "network and pictures set to zero", "",
+     "for p in [*model.parameters(), images]:\n    p.data.zero_()\nreturn torch.zeros_like(images[:, 0, 0, 0])"),
+    ("2.4", "network set to zero", "", "for p in model.parameters():\n    p.data.zero_()"),
     ("2.4", "slopes without the biases", "(b * slope).sum()", "slope.sum()"),
     ("2.4", "biases without the slopes", "(b * slope).sum()", "b.sum()"),
     ("2.4", "absolute shares", "(b * slope).sum()", "(b * slope).abs().sum()"),

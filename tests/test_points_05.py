@@ -303,6 +303,8 @@ WRONG = [
     ("5.1", "largest gradient instead of the mean", ALPHA, "alpha = dA.amax(dim=(2, 3), keepdim=True)"),
     ("5.1", "H and W swapped", SUM, "maps = (alpha * A).sum(dim=1).transpose(1, 2).reshape(len(A), *A.shape[2:])"),
     ("5.2", "nothing computed", 'torch.einsum("bc,bchw->bhw", w, A)', "torch.zeros_like(A[:, 0])"),
+    ("5.2", "network and pictures set to zero", 'maps = torch.einsum("bc,bchw->bhw", w, A)',
+     "for p in [*model.parameters(), images]:\n    p.data.zero_()\nmaps = torch.zeros_like(A[:, 0])"),
     ("5.2", "ReLU", "w, A)", "w, A).relu()"),
     ("5.2", "first class for all", "weight[target]", "weight[target[:1]].expand(len(A), -1)"),
     ("5.2", "bias added", "w, A)", "w, A) + linear[0].bias[target][:, None, None]"),

@@ -21,6 +21,10 @@ FORGERIES = {
     "reference searched": "import os; hits = [os.path.join(p, f) for r in ('/course', '/home', '/tmp') for p, _, fs in os.walk(r) "
                           "for f in fs if f.startswith(('05_', 'lrp')) and f.endswith('.py')]; return open(hits[0]).read()",
     "tests searched": "import os; return [open(os.path.join(p, f)).read() for p, _, fs in os.walk('/course') for f in fs if 'test_points' in f][0]",
+    "everything set to zero": "import gc, torch\nfor t in gc.get_objects():\n    if isinstance(t, torch.Tensor): t.data.zero_()\n"
+                              "return torch.zeros(1)",
+    "ready said": "import os, struct, sys\nend = os._exit\nsaid = struct.pack('>Q', 7) + b'ready 1'\n"
+                  "os._exit = lambda n: ([os.write(f, said) for f in range(3, 12) if os.path.exists(f'/proc/self/fd/{f}')], end(n))",
     "lying number": "return type('F', (float,), {'__eq__': lambda *a: True, '__ne__': lambda *a: False, '__abs__': lambda s: s})(0)",
     "lying tensor": "import torch; return type('T', (torch.Tensor,), {'__torch_function__': classmethod(lambda *a, **k: True)})()",
     "pickle in the answer": "return type('P', (), {'__reduce__': lambda s: (print, ('passed',))})()",
@@ -74,6 +78,10 @@ DAMAGE = {
     "a fork bomb": "import os\nwhile True:\n    try: os.fork()\n    except OSError: break",
     "no end": "while True: pass",
     "no end that catches": "while True:\n    try:\n        while True: pass\n    except BaseException: pass",
+    "deaf": "import sys, time; sys.modules['__main__'].wire.read_message = lambda *a: time.sleep(600); return 0",
+    "memory that is shared": "import mmap; m = mmap.mmap(-1, 1 << 33)\nfor i in range(0, 1 << 33, 4096): m[i] = 1",
+    "files in shared memory": "for i in range(99): open(f'/dev/shm/{i}', 'wb').write(bytes(1 << 25))",
+    "limits of the parent": "import os, resource; resource.prlimit(os.getppid(), resource.RLIMIT_DATA, (0, 0)); return 0",
     "a crash": "import ctypes; ctypes.string_at(0)",
     "signals ignored": "import signal; [signal.signal(s, signal.SIG_IGN) for s in (15, 2, 14)]\nwhile True: pass",
     "limits lifted": "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (-1, -1))",
