@@ -209,21 +209,6 @@ def ring(_number: int, _frame: object) -> None:
     raise Alarm(f"took longer than {CLOCK['seconds']} seconds")
 
 
-def parts_of(value: object, found: list) -> list:
-    """The tensors, networks and generators in an argument, in order."""
-    if isinstance(value, torch.Tensor | nn.Module | torch.Generator):
-        found.append(value)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            parts_of(item, found)
-    elif isinstance(value, dict):
-        parts_of([*value.values()], found)
-    return found
-
-
-HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-
-
 def picture(thing: object) -> object:
     """What could be changed about an argument, copied."""
     if isinstance(thing, torch.Generator):
@@ -233,7 +218,7 @@ def picture(thing: object) -> object:
     return {
         "tensors": {name: picture(tensor) for name, tensor in tensors_of(thing)},
         "modules": [[name, type(m).__name__, m.training, bool(getattr(m, "inplace", False)),
-                     [len(getattr(m, hooks)) for hooks in HOOKS]] for name, m in thing.named_modules()],
+                     [len(getattr(m, hooks)) for hooks in wire.HOOKS]] for name, m in thing.named_modules()],
     }  # fmt: skip
 
 
@@ -255,7 +240,7 @@ def same(first: object, second: object) -> bool:
 
 def call(request: dict) -> dict:
     """Call something with the arguments of a request; the result, and what the call changed."""
-    things = parts_of([request["args"], request["kwargs"]], [])
+    things = wire.parts_of([request["args"], request["kwargs"]], [])
     before, drawn = [picture(thing) for thing in things], torch.get_rng_state()
     with torch.set_grad_enabled(request["grad"]), torch.inference_mode(request["inference"]):
         result = kept(request["object"])(*request["args"], **request["kwargs"])

@@ -289,7 +289,7 @@ class Remote:
         answer = self._box.ask(do="call", object=self._number, args=args, kwargs=kwargs, grad=torch.is_grad_enabled(),
                                inference=torch.is_inference_mode_enabled())  # fmt: skip
         if SEEN:
-            for thing, seen in zip(parts_of([args, kwargs], []), answer["changed"], strict=True):
+            for thing, seen in zip(wire.parts_of([args, kwargs], []), answer["changed"], strict=True):
                 if seen is not None:
                     apply(thing, seen)
             if answer["drawn"]:
@@ -313,7 +313,7 @@ class Remote:
 def over_there(lesson: object, function: Callable, *args: object) -> Any:
     """function(lesson, *args), where the lesson lives: for tests that need its objects, not only their values.
 
-    What comes back is plain data all the same, and is compared here.
+    What comes back is plain data all the same, and is compared here. What the function itself checks is not.
     """
     if not isinstance(lesson, Remote):
         return function(lesson, *args)
@@ -324,18 +324,6 @@ def over_there(lesson: object, function: Callable, *args: object) -> Any:
 def remote_stand_in(number: int) -> object:
     """In the answering process: what a Remote stands for."""
     return sys.modules["__main__"].kept(number)
-
-
-def parts_of(value: object, found: list) -> list:
-    """The tensors, networks and generators in an argument, in the order in which the other side finds them."""
-    if isinstance(value, torch.Tensor | nn.Module | torch.Generator):
-        found.append(value)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            parts_of(item, found)
-    elif isinstance(value, dict):
-        parts_of([*value.values()], found)
-    return found
 
 
 def left_behind(*_anything: object) -> None:
@@ -398,12 +386,9 @@ def apply(thing: object, seen: Any) -> None:
             exchange(module, "training", training)
             if hasattr(module, "inplace"):
                 exchange(module, "inplace", in_place)
-            for count, attribute in zip(hooks, HOOKS, strict=True):
+            for count, attribute in zip(hooks, wire.HOOKS, strict=True):
                 for _ in range(count - len(getattr(module, attribute))):
                     register(module, attribute)
-
-
-HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 def register(module: nn.Module, attribute: str) -> None:

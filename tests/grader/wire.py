@@ -20,6 +20,9 @@ LARGEST = 1 << 28  # bytes of an answer
 TREE = 4 << 20     # of these, what is JSON; a reader needs thirty times as much memory for it
 DEEPEST = 20       # lists in lists
 
+# hooks of a network, by the attributes that hold them
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
 
 class Handle(NamedTuple):
     """Something that stays in the answering process: its number there, and the name of its type."""
@@ -109,6 +112,18 @@ def build(tree: list, buffers: list[bytes | None]) -> Any:
     if kind == "handle":
         return Handle(int(rest[0]), str(rest[1]))
     raise Nonsense(f"an answer of kind {kind!r}")
+
+
+def parts_of(value: object, found: list) -> list:
+    """The tensors, networks and generators in an argument, in an order that both sides find."""
+    if isinstance(value, torch.Tensor | torch.nn.Module | torch.Generator):
+        found.append(value)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            parts_of(item, found)
+    elif isinstance(value, dict):
+        parts_of([*value.values()], found)
+    return found
 
 
 def crowd() -> float:
