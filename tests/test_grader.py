@@ -219,7 +219,11 @@ def test_gaps_are_read_in_one_go():
 def test_helper_modules_come_along(tmp_path):
     helpers = {"mine__py": "y = 5", "sub___more__py": "z = 6", "utils__py": "no = 1"}
     hand_in(tmp_path, **{f"{LESSON}__py": SOLVED}, **helpers)
-    assert helpers_of(files_of(tmp_path), list(TEXTS)) == {"mine": "y = 5", "more": "z = 6"}
+    room = make.ROOT / "evaluation"
+    for file in room.glob("*.py"):                                     # what the course has there is no student's
+        hand_in(tmp_path, **{f"evaluation___{file.stem}__py": file.read_bytes() + b"#" * (file.stem == "study")})
+    study = (room / "study.py").read_text(encoding="utf-8") + "#"
+    assert helpers_of(files_of(tmp_path), list(TEXTS)) == {"mine": "y = 5", "more": "z = 6", "study": study}
 
 
 # Accidents: each befalls a lesson that is solved, and costs none of its points

@@ -9,10 +9,13 @@ import shutil
 import time
 import tokenize
 import zipfile
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from markers import ROOMS, lesson_path
+
+from course.paths import PROJECT_ROOT
 
 SUFFIXES = (".py", ".ipynb")
 ARCHIVES = (".zip", ".rar", ".7z", ".tar", ".gz", ".tgz", ".bz2", ".xz")
@@ -186,6 +189,12 @@ def handed_in(files: Files, lesson: str) -> Found:
     return Found(texts[chosen], chosen, tuple(notes))
 
 
+@cache
+def course_modules() -> frozenset[str]:
+    """Texts of the modules that stand beside the parts. Who hands in the whole tree hands them in as well."""
+    return frozenset(file.read_text(encoding="utf-8") for room in ROOMS for file in PROJECT_ROOT.glob(f"{room}/*.py"))
+
+
 def helpers_of(files: Files, lessons: list[str]) -> dict[str, str]:
     """Modules of the student's own, by name: scripts at the top of the folder, or beside the lessons, that are none."""
     found: dict[str, str] = {}
@@ -196,9 +205,11 @@ def helpers_of(files: Files, lessons: list[str]) -> dict[str, str]:
             continue
         if module.isidentifier() and module not in ("utils", "conftest"):
             try:
-                found.setdefault(module, decoded(path.read_bytes()))
+                text = decoded(path.read_bytes())
             except (ValueError, OSError):
                 continue
+            if text not in course_modules():
+                found.setdefault(module, text)
     return found
 
 
