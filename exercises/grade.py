@@ -43,7 +43,7 @@ from course.files import write_text
 
 REFERENCE = ("*.py", "*/*.py", "tests/grader/*.py")
 MINE = threading.local()  # each thread's worker process
-LONGEST = 2 * 3600  # seconds for a submission; one without an end is not to hold up the class
+LONGEST = 720  # times as long as a call may take: more than the grader's own limit can be, which hangs with the grader
 SPARED = ("cacheprovider", "logging", "unraisableexception", "faulthandler")  # plugins of pytest
 OPEN = ("not isolated: what students wrote ran as this user, and could read and change what this user can, grades too "
         "(exercises/README.md: How a submission is kept apart)")  # fmt: skip
@@ -116,10 +116,9 @@ def graded_anew(folder: Path, report: Path, options: list[str]) -> dict:
         report.unlink(missing_ok=True)
 
 
-def graded_class(found: dict[str, Path], kept: Path, options: list[str], jobs: int) -> Iterator[dict]:
-    """The grades of all, in order; `jobs` worker processes."""
+def graded_class(found: dict[str, Path], work: Callable[[tuple], dict], jobs: int) -> Iterator[dict]:
+    """work() of each submission, in order; `jobs` worker processes."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    work = partial(within, LONGEST, partial(grade, kept, options))
     with ThreadPoolExecutor(jobs) as threads:                          # each waits for a worker process of its own
         yield from threads.map(partial(apart, work), found.items())
 
@@ -233,8 +232,8 @@ def main(argv: list[str] | None = None) -> int:
             found, others = submissions(args.submissions, Path(scratch))
             draw = seed(kept, args.draw)
             options = [f"--time-limit={args.time_limit}", f"--isolation={isolation}", f"--draw={draw}"]
-            work = graded_class(found, kept, options, max(1, args.j))
-            results = list(tqdm(work, total=len(found), unit="submission"))
+            work = partial(within, LONGEST * args.time_limit, partial(grade, kept, options))
+            results = list(tqdm(graded_class(found, work, max(1, args.j)), total=len(found), unit="submission"))
         graded = dict(zip(found, results, strict=True))
         write_text(args.to, table(graded))
         errors = {name: grades["error"] for name, grades in graded.items() if "error" in grades}
