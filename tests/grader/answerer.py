@@ -206,7 +206,7 @@ def ring(_number: int, _frame: object) -> None:
     CLOCK["swallowed"] += 1
     if CLOCK["swallowed"] > 10:
         os._exit(1)
-    raise Alarm(f"took longer than {CLOCK['seconds']} seconds")
+    raise Alarm(f"took longer than {CLOCK['seconds']:g} seconds")
 
 
 def picture(thing: object) -> object:
@@ -378,6 +378,9 @@ def main(root: str) -> None:
     receive, send = channel()
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")            # if memory runs out, this ends and not the judge
+    keyctl = {"x86_64": 250, "aarch64": 219}.get(os.uname().machine) if sys.platform == "linux" else None
+    if keyctl:                                                         # a keyring of its own; the judge's is for all
+        ctypes.CDLL(None).syscall(keyctl, 1, 0)
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(4, 0)                                  # PR_SET_DUMPABLE: no fork looks into its parent
     sys.dont_write_bytecode = True

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -157,4 +158,5 @@ def container(root: Path, engine: str, name: str) -> list[str]:
 def end_container(isolation: str, name: str) -> None:
     """The engine's own client is no parent of what runs in a container, so ending it would leave that running."""
     if isolation in CONTAINERS:
-        subprocess.run([isolation, "kill", name], capture_output=True, check=False)
+        with suppress(subprocess.TimeoutExpired):
+            subprocess.run([isolation, "kill", name], capture_output=True, check=False, timeout=60)

@@ -350,7 +350,8 @@ def used_up(config: pytest.Config, ends: float) -> str:
     limit = config.option.time_limit
     if time.monotonic() > config.stash[UNTIL]:
         return f"the {SUBMISSION * limit:g} seconds for a submission were used up before this test"
-    return f"the {EXERCISE * limit:g} seconds for an exercise were used up before" if time.monotonic() > ends else ""
+    over = time.monotonic() > ends
+    return f"the {EXERCISE * limit:g} seconds for an exercise were used up before this test" if over else ""
 
 
 @contextlib.contextmanager
