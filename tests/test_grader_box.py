@@ -122,6 +122,9 @@ def test_nothing_that_an_exercise_says_is_taken_for_the_warm_process(box):
 
 @boxed
 def test_memory_that_is_shared_has_a_limit(box):
+    """And where all memory is used up, Linux ends the processes of the box first."""
+    assert asked(box, "f = lambda: 1") == 1
+    assert Path(f"/proc/{box.answering}/oom_score_adj").read_text() == "1000\n"
     with pytest.raises(OSError, match="memory"):
         asked(box, "import mmap\nf = lambda: mmap.mmap(-1, 5 << 30)")
 
@@ -198,6 +201,9 @@ def test_what_a_call_changes_is_seen_only_by_a_test_that_looks_for_it():
     assert torch.equal(images, torch.ones(3, 2))
     assert torch.equal(model.weight, weight)
     with pytest.raises(AssertionError, match="parameters or buffers changed"), unchanged(model, images):
+        method(images, model)
+    zeros[1] = {"tensors": {}, "modules": [["", "Linear", False, False, [0, 10**12, 0, 0]]]}
+    with pytest.raises(AssertionError, match="hooks were left behind"), unchanged(model, torch.ones(1)):
         method(images, model)
     zeros[1] = None
     with pytest.raises(AssertionError, match="the images were modified"), unchanged(model, images):

@@ -387,7 +387,7 @@ def apply(thing: object, seen: Any) -> None:
             if hasattr(module, "inplace"):
                 exchange(module, "inplace", in_place)
             for count, attribute in zip(hooks, wire.HOOKS, strict=True):
-                for _ in range(count - len(getattr(module, attribute))):
+                if count > len(getattr(module, attribute)):            # however many: one is enough to be seen
                     register(module, attribute)
 
 
