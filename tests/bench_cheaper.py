@@ -1,11 +1,12 @@
 """Two ways to save work that the lessons do not take, and what each would bring.
 
-    python tests/benchmark.py --cheaper 6    (writes data/results/cheaper.csv and .md, some minutes)
+    python tests/benchmark.py --cheaper      (writes data/results/cheaper.csv and .md, some minutes)
+    python tests/benchmark.py --cheaper 1    (a try with one photograph, into outputs/)
 
 Antithetic noise: SmoothGrad over x + n and x - n in pairs, as many gradients as usual. Its error is lesson 03's, from
-two runs with different noise, beside that of independent noise; both are shares of the length of one map, the mean of
-all four runs' estimate of it. A shared pass: guided Grad-CAM from one forward pass, not from one for each of its two
-factors; the same map in less time.
+two runs with different noise, beside that of independent noise; both are shares of one length, the mean of two
+estimates of the map's, each from two runs. A shared pass: guided Grad-CAM from one forward pass, not from one for each
+of its two factors; the same map in less time.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Callable
 
 import pandas as pd
 import torch
-from bench_bfloat16 import RESULTS, markdown
+from bench_page import machine, markdown, results, write_csv
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -28,6 +29,7 @@ guided_grad_cam = import_lesson("07_guided_gradcam").guided_grad_cam
 vanilla_gradient = import_lesson("01_vanilla_gradient_saliency").vanilla_gradient
 NETWORKS = ("squeezenet1_1", "resnet50")
 SAMPLES = 20  # the ratio of two errors that both fall as 1 / sqrt(n) does not depend on n
+PHOTOS = 6
 ROUNDS = 5
 
 
@@ -75,7 +77,7 @@ def shared_guided_grad_cam(model: nn.Module, images: Tensor, target: Tensor) -> 
     return signal * upsample(place, images.shape[-2:])[:, None]
 
 
-def in_turn(first: Callable[[], Tensor], second: Callable[[], Tensor]) -> float:
+def time_share(first: Callable[[], Tensor], second: Callable[[], Tensor]) -> float:
     """Second's processor time as a share of first's: the median over rounds, after one call whose maps agree."""
     expected, found = first(), second()
     far = ((found - expected).norm() / expected.norm()).item()
@@ -100,7 +102,7 @@ def measure(count: int) -> pd.DataFrame:
             with torch.no_grad():
                 target = model(image).argmax(dim=1)
             independent, paired = errors(model, image, int(target))
-            share = in_turn(lambda: guided_grad_cam(model, image, target),                  # noqa: B023, called here
+            share = time_share(lambda: guided_grad_cam(model, image, target),                  # noqa: B023, called here
                             lambda: shared_guided_grad_cam(model, image, target))  # noqa: B023  # fmt: skip
             rows.append([name, photo.name, independent, paired, paired / independent, share])
     columns = ["network", "image", "error_independent", "error_in_pairs", "ratio", "time_of_shared_pass"]
@@ -117,15 +119,15 @@ def summary(table: pd.DataFrame) -> list[list[str]]:
     return rows
 
 
-def main(count: int) -> None:
-    """Measure, print and write."""
-    table = measure(count)
-    write_text(RESULTS / "cheaper.csv", table.to_csv(index=False, float_format="%.4g"))
+def main(count: int | None) -> None:
+    """Measure, print and write; with a number of photographs into outputs/."""
+    about, folder, table = machine(), results(complete=not count), measure(count or PHOTOS)
+    write_csv(folder / "cheaper.csv", table)
     header = ["network", "SmoothGrad's error in pairs / with independent noise", "samples that would do as much",
               "guided Grad-CAM's time with a shared pass / without", "photos"]  # fmt: skip
     text = (f"# Two savings that were not made\n\nMedian (lowest to highest) over the photographs; `python "
-            f"tests/benchmark.py --cheaper {count}`. Processor time; threads: {torch.get_num_threads()}; torch "
-            f"{torch.__version__}. n = {SAMPLES}, noise level 0.15.\n\n{markdown(header, summary(table))}")  # fmt: skip
-    write_text(RESULTS / "cheaper.md", text)
+            f"tests/benchmark.py --cheaper`, {about}. Processor time. n = {SAMPLES}, noise level 0.15.\n\n"
+            f"{markdown(header, summary(table))}")  # fmt: skip
+    write_text(folder / "cheaper.md", text)
     print(text)
-    print(f"wrote {RESULTS / 'cheaper.csv'} and cheaper.md")
+    print(f"wrote {folder / 'cheaper.csv'} and cheaper.md")

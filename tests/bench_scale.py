@@ -1,44 +1,43 @@
 """Pictures per second: one process, and workers of Ray; and the arithmetic from there to a million and a billion.
 
-    python tests/benchmark.py --scale    (`make ray` first; writes data/results/scale.csv and book/scale.md, minutes)
+    python tests/benchmark.py --scale        (`make ray` first; writes data/results/scale.csv and book/scale.md)
+    python tests/benchmark.py --scale 100    (a try with fewer pictures, into outputs/)
 
-Grad-CAM with its class, ResNet-50, copies of the photographs of data/. Of each run the rate is what came after every
-worker's first file, because a worker starts for seconds and a collection runs for hours; the start is given beside it.
+Grad-CAM with its class, ResNet-50, copies of the photographs of data/. Of each run the rate is what came after as many
+files as there are workers, because a worker starts for seconds and a collection runs for hours; the start is given
+beside it.
 """
 
 from __future__ import annotations
 
-import os
-import platform
 import shutil
 import tempfile
 import time
-from datetime import date
 from itertools import cycle, islice
 from pathlib import Path
 
 import pandas as pd
 import torch
-from bench_bfloat16 import RESULTS, markdown
+from bench_page import RESULTS, machine, markdown, put_between, results, write_csv
 
 from course.explainer import Explainer
-from course.files import write_text
 from course.scale import explain_dataset
 from utils import DATA_DIR, PROJECT_ROOT, load_image, load_model, preprocess_image
 
 PAGE = PROJECT_ROOT / "book" / "scale.md"
+PICTURES = 500
 PART = 10  # pictures in a file
 COLUMNS = ["how", "precision", "pictures", "seconds", "start", "per_second", "kilobytes"]
 
 
 def copies(folder: Path, count: int) -> list[Path]:
-    """Links to the photographs, each under several names."""
+    """Copies of the photographs, each under several names, so that no file is in a cache for its name."""
     folder.mkdir()
     photos = sorted(DATA_DIR.glob("*.jpg"))
-    links = [folder / f"{i:05d}.jpg" for i in range(count)]
-    for link, photo in zip(links, islice(cycle(photos), count), strict=True):
-        shutil.copy(photo, link)                                       # of its own, so that no name is a hit in a cache
-    return links
+    files = [folder / f"{i:05d}.jpg" for i in range(count)]
+    for file, photo in zip(files, islice(cycle(photos), count), strict=True):
+        shutil.copy(photo, file)
+    return files
 
 
 def rate_of(folder: Path, kind: str, each: int, skip: int) -> tuple[float, float, float]:
@@ -50,8 +49,10 @@ def rate_of(folder: Path, kind: str, each: int, skip: int) -> tuple[float, float
 
 def forward_passes(model: torch.nn.Module, seconds: float = 10) -> float:
     """Images per second of the bare network, in batches of 8."""
-    images, done, begin = preprocess_image(load_image("dog.jpg")).repeat(8, 1, 1, 1), 0, time.perf_counter()
+    images, done = preprocess_image(load_image("dog.jpg")).repeat(8, 1, 1, 1), 0
     with torch.inference_mode():
+        model(images)                                                  # the first call is slower
+        begin = time.perf_counter()
         while time.perf_counter() - begin < seconds:
             model(images)
             done += 8
@@ -110,33 +111,15 @@ def section(table: pd.DataFrame, about: str) -> str:
     return f"{about}\n\n{markdown(header, shown)}\n{markdown(further, arithmetic(table))}"
 
 
-def main(count: int) -> None:
-    """Measure, print and write."""
-    load = os.getloadavg()[0]
-    table = measure(count)
-    write_text(RESULTS / "scale.csv", table.to_csv(index=False, float_format="%.4g"))
-    about = (f"`python tests/benchmark.py --scale {count}`, {date.today()}: {count} pictures, Grad-CAM and "
-             f"class, ResNet-50. {os.cpu_count()} processors ({processor()}), {load:.1f} other processes at work, "
-             f"torch {torch.__version__}.")  # fmt: skip
-    text = section(pd.read_csv(RESULTS / "scale.csv"), about)
+def main(count: int | None) -> None:
+    """Measure, print and write; with a number of pictures into outputs/."""
+    if count and count < 10 * PART:
+        raise SystemExit(f"--scale {count}: at least {10 * PART} pictures, for a rate after the first files")
+    about, folder, count = machine("ray"), results(complete=not count), count or PICTURES
+    write_csv(folder / "scale.csv", measure(count))
+    about = f"`python tests/benchmark.py --scale`, {about}: {count} pictures, Grad-CAM and class, ResNet-50."
+    text = section(pd.read_csv(folder / "scale.csv"), about)
     print(text)
-    put_between(PAGE, "scale", text)
-    print(f"wrote {RESULTS / 'scale.csv'} and the tables in {PAGE}")
-
-
-def put_between(file: Path, name: str, section: str) -> None:
-    """Exchange what stands in a page between <!-- name --> and <!-- end of name -->."""
-    before, found, rest = file.read_text(encoding="utf-8").partition(f"<!-- {name} -->\n")
-    _, ends, after = rest.partition(f"<!-- end of {name} -->\n")
-    if not (found and ends):
-        raise ValueError(f"{file} has no <!-- {name} --> with an <!-- end of {name} --> after it")
-    write_text(file, f"{before}{found}\n{section}\n{ends}{after}")
-
-
-def processor() -> str:
-    """The processor's name, and what it has for bfloat16."""
-    file = Path("/proc/cpuinfo")
-    lines = file.read_text().splitlines() if file.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    has = [name for name, there in torch.cpu.get_capabilities().items() if "bf16" in name and there is True]
-    return ", ".join([names[0] if names else platform.processor() or platform.machine(), *has])
+    if folder == RESULTS:
+        put_between(PAGE, "scale", text)
+    print(f"wrote {folder / 'scale.csv'}")

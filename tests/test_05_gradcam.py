@@ -425,7 +425,7 @@ def test_stability_of_a_map_that_follows_the_picture():
 
 
 def test_cells_read_at_their_tiles_are_what_upsample_gives():
-    from benchmark import read_cells
+    from bench_alignment import read_cells
 
     maps = torch.rand(3, 7, 7, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(read_cells(maps, 15.5), utils.upsample(maps, 224), rtol=1e-5, atol=1e-6)

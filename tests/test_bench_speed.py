@@ -8,8 +8,9 @@ import bench_speed
 import pandas as pd
 import pytest
 import torch
-from bench_libraries import LIBRARIES, check
-from bench_speed import MORE, README, RESULTS, in_turn, measure, section, summary, wide
+from bench_libraries import LIBRARIES, check, distance_but_for_noise
+from bench_page import RESULTS
+from bench_speed import MORE, README, in_turn, measure, section, summary, wide
 
 
 def values(what: str, method: str, images: int, **of: list[float]) -> list[dict]:
@@ -31,7 +32,7 @@ def table() -> pd.DataFrame:
 
 def test_ratios_are_of_one_round(table):
     row = table[(table["what"] == "seconds") & (table["library"] == "captum")].iloc[0]
-    assert list(row[["value", "low", "high"]]) == [4.0, 2.5, 8.0]
+    assert list(row[["value", "value_low", "value_high"]]) == [4.0, 2.5, 8.0]
     assert list(row[["ratio", "ratio_low", "ratio_high", "rounds"]]) == [2.0, 1.5, 2.5, 3]
 
 
@@ -39,31 +40,39 @@ def test_what_the_readme_shows(table):
     assert wide(table) == ("|  | images | ours, seconds | captum |\n| --- | --- | --- | --- |\n"
                            "| LRP, epsilon and z+ | 1 | 2 | 2.00 (1.50 to 2.50) |\n")  # fmt: skip
     text = section(table, "Here.")
-    assert "its first figure on disk after 5.0 seconds; 40% of them are imports." in text
+    assert "on disk after 5.0 seconds, where it ran shortly before; 40% of them are imports." in text
     assert "as a multiple of that with 50: SmoothGrad 1.02, Integrated Gradients 1.02." in text
     assert "| 1 | captum | 3 | 4.000 (2.500 to 8.000) | 2.00 (1.50 to 2.50) |  |" in bench_speed.page(table, "Here.")
 
 
-def test_a_stopped_run_goes_on_and_another_setting_does_not(tmp_path, monkeypatch):
+def test_all_that_is_asked_for_is_measured(monkeypatch):
+    """Seconds with one image and with eight, memory of the libraries that were timed; with fewer rounds where asked."""
     asked = []
 
-    def found(*names: object) -> list[dict]:
-        asked.append(names)
-        if len(asked) == 3:
-            raise KeyboardInterrupt
-        return [{"library": "ours", "round": 0, "value": 1.0}]
+    def found(*names: object, **options: object) -> list[dict]:
+        asked.append((*names, *options.values()))
+        return [{"library": "captum", "round": 0, "value": 1.0}]
 
-    for name in ("in_turn", "peaks", "beginnings"):
+    for name in ("in_turn", "added_by_each", "beginnings"):
         monkeypatch.setattr(bench_speed, name, partial(found, name))
-    monkeypatch.setattr(bench_speed, "METHODS", {"grad_cam": ("Grad-CAM", 3, 2)})
-    with pytest.raises(KeyboardInterrupt):
-        measure(tmp_path / "speed.csv", 2)
-    assert asked == [("beginnings", 2), ("in_turn", "grad_cam", 1, 2), ("in_turn", "grad_cam", 8, 2)]
-    assert len(measure(tmp_path / "speed.csv", 2)) == 4
-    assert asked[3:] == [("in_turn", "grad_cam", 8, 2), ("peaks", "grad_cam", 8)]
-    monkeypatch.setattr(bench_speed, "versions", lambda: "another machine")
-    assert set(measure(tmp_path / "speed.csv", 2)["setting"]) == {"another machine"}
-    assert len(asked) == 9
+    monkeypatch.setattr(bench_speed, "METHODS", {"grad_cam": ("Grad-CAM", 3, 2), "smoothgrad": ("SmoothGrad", 5, 0)})
+    table = measure(2)
+    assert asked == [
+        ("beginnings", 2), ("in_turn", "grad_cam", 1, 2), ("in_turn", "grad_cam", 8, 2),
+        ("added_by_each", "grad_cam", 8, ["captum"]), ("in_turn", "smoothgrad", 1, 2),
+        ("added_by_each", "smoothgrad", 1, ["captum"]), ("added_by_each", "smoothgrad", 1, ["ours"], 200),
+    ]  # fmt: skip
+    assert list(table["what"]) == ["start", "seconds", "seconds", "MiB", "seconds", "MiB", "MiB, n = 200"]
+
+
+def test_averages_over_noise_are_compared_by_what_they_share():
+    """Independent noise as long as the map may differ; half the size, or another map, may not."""
+    seeded = torch.Generator().manual_seed(0)
+    signal, *noises = torch.randn(4, 1, 3, 224, 224, generator=seeded)
+    found, other, theirs = (signal + noise for noise in noises)
+    assert distance_but_for_noise(theirs, found, other) < 0.02
+    assert distance_but_for_noise(theirs / 2, found, other) == pytest.approx(0.5, abs=0.01)
+    assert distance_but_for_noise(noises[2] * 2**0.5, found, other) == pytest.approx(1, abs=0.02)
 
 
 def test_a_library_that_computes_something_else_is_no_measure(squeezenet, photos):
