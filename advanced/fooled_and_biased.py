@@ -73,7 +73,8 @@ def figure_idea() -> Figure:
     pictures[2, :, 8:24, 100:116] = torch.tensor([2.2, -2.0, 2.6])[:, None, None]
     maps = torch.stack([torch.exp(-((x - u) ** 2 + (y - v) ** 2) / 360) for u, v in ((68, 56), (20, 108), (108, 16))])
     titles = ["answer: disc", "a little noise; answer: disc", "a tag; answer: disc"]
-    return map_grid(pictures, {"its map (a cartoon)": maps}, overlay=True, titles=titles, size=2)
+    return map_grid(pictures, {"its map (a cartoon)": maps}, overlay=True, titles=titles, size=2,
+                    heading="A map can be moved, and show a tag")  # fmt: skip
 
 
 if __name__ == "__main__":
@@ -435,7 +436,8 @@ if __name__ == "__main__":
     columns = {"Grad-CAM": torch.cat(cams), "IG, 8 x 8 sums": block_sums(torch.cat(attributions))}
     notes = {"Grad-CAM": [f"{found[head]['Grad-CAM'][1]:.0%} on the tag" for head in HEADS],
              "IG, 8 x 8 sums": [f"{found[head]['IG'][1]:+.2f} on the tag" for head in HEADS]}  # fmt: skip
-    shown = map_grid(one.expand(3, -1, -1, -1), columns, titles=titles, notes=notes, overlay=["Grad-CAM"])
+    shown = map_grid(one.expand(3, -1, -1, -1), columns, titles=titles, notes=notes, overlay=["Grad-CAM"],
+                     heading="One picture, three heads")  # fmt: skip
     lesson.show(shown, "heads")
 
 # %% [markdown]

@@ -132,6 +132,8 @@ ForestRow = tuple[str, float, float, float, int]
 def forest_plot(panels: dict[str, Sequence[ForestRow]], *, xlabel: str, heading: str = "", columns: int = 3) -> Figure:
     """Estimates with their intervals, a row each, about a line at 0: what lies on one side of it is a difference.
 
+    Black: the interval does. Grey: it does not, or low and high are NaN, and there is none.
+
     Args:
         panels: title -> rows (label, estimate, low, high, n), drawn from the top down.
         xlabel: what the estimates are.

@@ -247,7 +247,7 @@ if __name__ == "__main__":
     pair, maps = pairs[0], {}
     for name in ("grad_cam", "guided_backpropagation"):
         maps[name] = torch.cat([METHODS[name](model, pair.image, one) for one in pair.classes])
-    asked = [f"asked: {name}" for name in pair.name.split(" and ")]
+    asked = [f"asked: {name.replace('_', ' ')}" for name in pair.name.split(" and ")]
     shown = map_grid(pair.image.expand(2, -1, -1, -1), maps, titles=asked, heading="Two questions, one picture")
     lesson.show(shown, "two_animals")
 

@@ -80,7 +80,8 @@ def figure_curves(run: Run, table: pd.DataFrame) -> Figure:
         axis.set_title(two_lines(method), fontsize=9)
     figure.supxlabel("share of the pixels, highest values of the map first", fontsize=9)
     count = shown["picture"].nunique()
-    heading = f"Mean of {count} photographs and two standard errors; dashed: noise as fine as the map"
+    mean = f"Mean of {count} photographs and two standard errors" if count > 1 else "One photograph"
+    heading = f"{mean}; dashed: noise as fine as the map"
     figure.suptitle(heading, fontsize=10)
     return figure
 
@@ -89,9 +90,11 @@ def figure_forest(judged: pd.DataFrame, metrics: Sequence[str]) -> Figure:
     """Paired differences from the controls: a panel for each metric, a row for each method; positive is better."""
     panels = {}
     for metric in metrics:
-        rows = judged[(judged["metric"] == metric) & (judged["n"] > 1)]
+        rows = judged[(judged["metric"] == metric) & (judged["n"] > 1)].copy()
         if len(rows):
             title = f"{METRICS[metric].title}".replace("\n", " ") + f"\nagainst {METRICS[metric].control}"
+            rows.loc[rows["verdict"] == "too few pictures", ["low", "high"]] = float("nan")
             panels[title] = [(row.method.replace("_", " "), row.mean, row.low, row.high, row.n)
                              for row in rows.itertuples()]  # fmt: skip
-    return forest_plot(panels, xlabel="better than the control by", heading="Paired differences, 95 % intervals")
+    heading = "Paired differences; 95 % intervals where there are ten pictures or more"
+    return forest_plot(panels, xlabel="better than the control by", heading=heading)

@@ -514,3 +514,13 @@ def test_scenes_show_energy_and_its_share_of_what_is_reachable(small, monkeypatc
     assert shown["grad\ncam"] == [f"{energy:.2f} (1.00)"]
     assert shown["share"] == ["{0:.2f} ({0:.2f})".format(energy_pointing_game(small.map(scene, "share"), scene.masks))]
     assert shown["never"] == ["empty"]
+
+
+def test_the_forest_plot_has_no_interval_where_there_is_no_verdict():
+    """Two pictures' interval holds the truth in half of the cases (is_it_chance): it would look like a finding."""
+    judged = pd.DataFrame({"metric": "energy", "method": ["grad_cam", "lrp"], "mean": [0.2, 0.3], "low": [0.1, 0.2],
+                           "high": [0.3, 0.4], "n": [12, 2], "verdict": ["holds", "too few pictures"]})  # fmt: skip
+    (axis,) = study_figures.figure_forest(judged, ["energy"]).axes
+    lines = [line for line in axis.lines if len(line.get_xdata()) == 2 and np.isfinite(line.get_xdata()).all()]
+    assert [line.get_color() for line in lines] == ["black", "tab:red"]                    # one interval, the line at 0
+    assert list(judged["low"]) == [0.1, 0.2]
