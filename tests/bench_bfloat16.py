@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from statistics import median
 
 import pandas as pd
 import torch
@@ -31,7 +30,6 @@ from utils import DATA_DIR, channel_reduce, import_lesson, load_image, load_mode
 lesson_03 = import_lesson("03_smoothgrad")
 METHODS = ("grad_cam", "smoothgrad", "guided_grad_cam", "guided_backpropagation", "integrated_gradients",
            "gradient_times_input", "vanilla_gradient", "lrp")  # fmt: skip
-ROUNDS = 3
 
 
 def timed(call: Callable[[], Tensor]) -> float:
@@ -50,10 +48,9 @@ def compared(calls: list[Call], image: Tensor, target: Tensor, *, sampled: bool)
         signal, noise = lesson_03.signal_and_noise(full, calls[0](generator=torch.Generator().manual_seed(1)))
         length, own = signal.clamp(min=0).sqrt()[0], lesson_03.relative_error(signal, noise).item()
     maps = [channel_reduce(x)[0] if x.ndim == 4 else x[0] for x in (full, half)]
-    slow, fast = zip(*[[timed(call) for call in calls] for _ in range(ROUNDS)], strict=True)
+    slow, fast = (timed(call) for call in calls)
     return {"error": ((half - full).norm() / length).item(), "sampling_error": own,
-            "rank_correlation": rank_correlation(*maps), "seconds_float32": median(slow),
-            "seconds_bfloat16": median(fast)}  # fmt: skip
+            "rank_correlation": rank_correlation(*maps), "seconds_float32": slow, "seconds_bfloat16": fast}  # fmt: skip
 
 
 def measure(photos: list[Path]) -> pd.DataFrame:
