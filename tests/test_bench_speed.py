@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
+import bench_memory
 import bench_speed
 import pandas as pd
 import pytest
@@ -63,6 +65,18 @@ def test_all_that_is_asked_for_is_measured(monkeypatch):
         ("added_by_each", "smoothgrad", 1, ["captum"]), ("added_by_each", "smoothgrad", 1, ["ours"], 200),
     ]  # fmt: skip
     assert list(table["what"]) == ["start", "seconds", "seconds", "MiB", "seconds", "MiB", "MiB, n = 200"]
+
+
+@pytest.mark.skipif(not bench_memory.STATUS.exists(), reason="memory is read from Linux's /proc")
+def test_memory_is_what_the_call_adds(monkeypatch):
+    """64 MiB for a moment: neither the 256 that were there before, and free again, nor what the process has."""
+    def build(_method: str) -> Callable:
+        torch.ones(1 << 26).sum()
+        return lambda _images, _target: torch.ones(1 << 24).sum()
+
+    monkeypatch.setattr(bench_memory, "LIBRARIES", {"theirs": (build, "torch")})
+    monkeypatch.setattr(bench_memory, "pictures", lambda _count: None)
+    assert bench_memory.added("theirs", "grad_cam", 1, 50) == pytest.approx(64, abs=8)
 
 
 def test_averages_over_noise_are_compared_by_what_they_share():
