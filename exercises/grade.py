@@ -132,10 +132,20 @@ def within(seconds: float, work: Callable[[tuple], dict], named: tuple[str, Path
         faulthandler.cancel_dump_traceback_later()
 
 
+def end_with_parent() -> None:
+    """In a worker: when the program that started it is killed, it ends, too. It would wait for work for ever."""
+
+    def wait() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def apart(work: Callable[[tuple], dict], named: tuple[str, Path]) -> dict:
     """work(named) in this thread's worker process. If that dies, it costs this submission; the next gets a new one."""
     if not hasattr(MINE, "worker"):
-        MINE.worker = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+        MINE.worker = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=end_with_parent)
     try:
         return MINE.worker.submit(work, named).result()
     except BrokenProcessPool:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -653,6 +654,33 @@ def test_a_worker_that_dies_or_never_ends_costs_one_submission():
     assert grade_class.apart(os._exit, 1) == ended
     assert grade_class.apart(partial(grade_class.within, 0.5, time.sleep), 60) == ended
     assert grade_class.apart(str, 5) == grade_class.within(30, str, 5) == "5"
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in Linux's /proc")
+def test_workers_end_with_a_class_that_is_killed():
+    """SIGKILL leaves the program no time to end them."""
+    code = ("import os, time, grade; from functools import partial\n"
+            "if __name__ == '__main__':\n"
+            "    print(grade.apart(partial(eval, \"__import__('os').getpid()\"), {}), flush=True); time.sleep(60)")
+    environment = {**os.environ, "PYTHONPATH": str(Path(grade_class.__file__).parent)}
+    program = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment)
+    worker = int(program.stdout.readline())
+    program.kill()
+    program.wait()
+    for _ in range(100):
+        if not is_running(worker):
+            return
+        time.sleep(0.1)
+    os.kill(worker, signal.SIGKILL)
+    pytest.fail("a worker outlived the program that started it")
+
+
+def is_running(process: int) -> bool:
+    """Whether a process is there, and is no zombie that nobody has asked for."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_a_class_is_resumed(tmp_path, monkeypatch, capfd):
