@@ -107,6 +107,16 @@ def test_regions_are_announced_and_the_announced_have_regions():
         assert numbers or name.startswith("09")                        # the doorway sends to its parts
 
 
+def test_every_test_with_points_has_a_hint():
+    """Its docstring, which a student reads when it fails. Questions have a hint for each wrong choice instead."""
+    without = []
+    for file in sorted((PROJECT_ROOT / "tests").glob("test_points_[01]*.py")):
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef) and any("mark.points" in ast.unparse(d) for d in node.decorator_list):
+                without += [] if ast.get_docstring(node) else [node.name]
+    assert without == []
+
+
 @pytest.mark.parametrize(
     ("lines", "message"),
     [

@@ -26,12 +26,14 @@ IMAGES = torch.rand(3, 3, 2, 4, generator=drawing(1), dtype=torch.float64) * 2 -
 
 @pytest.mark.points(1, exercise="1.1")
 def test_gradient_of_a_linear_model_is_its_weights(lesson, linear):
+    """The slopes of a linear model's score are its weights, the same for every picture: each image's own class."""
     for targets in ([2, 0, 1], [1, 1, 0]):
         assert_tensor(lesson.vanilla_gradient(linear, IMAGES, targets), rows(linear, targets))
 
 
 @pytest.mark.points(1, exercise="1.1", contract=True)
 def test_gradient_keeps_its_sign_and_the_images_dtype(lesson, tiny, small_images):
+    """Slopes go up and down. The answer has the images' shape and dtype, and asks for no gradient itself."""
     for dtype in (torch.float64, torch.float32):
         found = lesson.vanilla_gradient(tiny.to(dtype), small_images.to(dtype), 1)
         assert_tensor(found, found.to(dtype).reshape(small_images.shape))
@@ -42,6 +44,7 @@ def test_gradient_keeps_its_sign_and_the_images_dtype(lesson, tiny, small_images
 
 @pytest.mark.points(1, exercise="1.1")
 def test_gradient_of_a_batch_is_that_of_its_images(lesson, tiny, small_images):
+    """Each image as if it were alone, with its own top class if none is given. One slope is measured here, too."""
     with torch.no_grad():
         top = tiny(small_images).argmax(dim=1).tolist()
     singles = [lesson.vanilla_gradient(tiny, small_images[i : i + 1], top[i]) for i in range(3)]
@@ -55,6 +58,7 @@ def test_gradient_of_a_batch_is_that_of_its_images(lesson, tiny, small_images):
 
 @pytest.mark.points(1, exercise="1.1", contract=True)
 def test_gradient_leaves_no_trace(lesson, tiny, small_images):
+    """Weights, their .grad, the images and the mode stay, also inside torch.no_grad(). Twice gives the same."""
     with unchanged(tiny, small_images):
         first = lesson.vanilla_gradient(tiny, small_images, 0)
         assert_tensor(lesson.vanilla_gradient(tiny, small_images, 0), first)
@@ -64,18 +68,21 @@ def test_gradient_leaves_no_trace(lesson, tiny, small_images):
 
 @pytest.mark.points(1, exercise="1.2")
 def test_map_is_the_largest_absolute_value(lesson, linear):
+    """How strong is a pixel whose three slopes are 1, -3 and 2?"""
     expected = rows(linear, [2, 0, 1]).abs().amax(dim=1)
     assert_tensor(lesson.saliency_map(linear, IMAGES, [2, 0, 1]), expected)
 
 
 @pytest.mark.points(0.5, exercise="1.2")
 def test_map_sums_absolute_values(lesson, linear):
+    """With reduce="sum", slopes of 1 and -1 add up to 2, not to 0."""
     expected = rows(linear, [1, 1, 1]).abs().sum(dim=1)
     assert_tensor(lesson.saliency_map(linear, IMAGES, 1, reduce="sum"), expected)
 
 
 @pytest.mark.points(0.5, exercise="1.2", contract=True)
 def test_map_is_not_rescaled(lesson, linear):
+    """With weights ten times as large the map is ten times as large."""
     maps = [lesson.saliency_map(linear, IMAGES, 0, reduce=how) for how in ("max", "sum")]
     assert (maps[1] >= maps[0]).all()
     with torch.no_grad():
@@ -94,6 +101,7 @@ def test_softmax_gradient_by_hand(lesson, linear):
 
 @pytest.mark.points(1, exercise="1.3")
 def test_softmax_gradients_of_all_classes_cancel(lesson, tiny, small_images):
+    """Probabilities sum to 1, so their gradients sum to 0. It is the probability's slope, not the logit's."""
     total = sum(lesson.softmax_gradient(tiny, small_images, c) for c in range(3))
     assert_tensor(total, torch.zeros_like(small_images), atol=1e-12, rtol=0)
     x = small_images.clone().requires_grad_()
@@ -103,6 +111,7 @@ def test_softmax_gradients_of_all_classes_cancel(lesson, tiny, small_images):
 
 @pytest.mark.points(1, exercise="1.3", contract=True)
 def test_softmax_gradient_vanishes_where_the_network_is_certain(lesson, linear):
+    """A probability of 1 cannot grow. Without a target it is each image's own top class."""
     with torch.no_grad():
         top = linear(IMAGES).argmax(dim=1).tolist()
         linear[1].bias[0] += 80
@@ -135,6 +144,7 @@ def test_slope_is_a_central_difference(lesson):
 
 @pytest.mark.points(1, exercise="1.4")
 def test_slope_along_the_gradient_is_its_length(lesson, tiny, small_images):
+    """Go a small step along the gradient, scaled to length 1, from each image: its own direction, its own top class."""
     with torch.no_grad():
         top = tiny(small_images).argmax(dim=1)
     parts = []

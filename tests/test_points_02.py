@@ -22,6 +22,7 @@ IMAGES = torch.rand(3, 3, 2, 4, generator=drawing(1), dtype=torch.float64) * 2 -
 
 @pytest.mark.points(1, exercise="2.1")
 def test_product_on_a_linear_model(lesson, linear):
+    """On a linear model a pixel's share is its weight times its value. The sign stays."""
     for targets in ([2, 0, 1], [1, 1, 0]):
         weights = linear[1].weight.detach()[targets].reshape(3, 3, 2, 4)
         assert_tensor(lesson.gradient_times_input(linear, IMAGES, targets), weights * IMAGES)
@@ -29,6 +30,7 @@ def test_product_on_a_linear_model(lesson, linear):
 
 @pytest.mark.points(0.5, exercise="2.1")
 def test_product_counts_from_the_baseline(lesson, linear):
+    """A pixel that equals the baseline gets nothing."""
     weights, baseline = linear[1].weight.detach()[1].reshape(3, 2, 4), torch.tensor([0.5, -1.0, 2.0]).double()
     found = lesson.gradient_times_input(linear, IMAGES, 1, baseline=baseline[:, None, None])
     assert_tensor(found, weights * (IMAGES - baseline[:, None, None]))
@@ -47,12 +49,14 @@ def test_product_takes_the_slope_at_the_image(lesson):
 
 @pytest.mark.points(1, exercise="2.2")
 def test_what_is_left_of_a_linear_model_is_its_bias(lesson, linear):
+    """Which part of w x + b do the shares w x leave? Each image's own class counts."""
     for targets in ([2, 0, 1], [1, 1, 0]):
         assert_tensor(lesson.unexplained_score(linear, IMAGES, targets), linear[1].bias.detach()[targets])
 
 
 @pytest.mark.points(1, exercise="2.2")
 def test_nothing_is_left_without_biases(lesson, small_images):
+    """Score minus shares, in this order. Without biases nothing is left; of a sum of squares S it is S - 2 S."""
     with torch.random.fork_rng():
         torch.manual_seed(seeded(0))
         model = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.ReLU(), nn.Flatten(), nn.Linear(140, 3, bias=False))
@@ -79,6 +83,7 @@ SHIFT = torch.tensor([1.0, -2.0, 0.5]).double()[:, None, None]
 
 @pytest.mark.points(1, exercise="2.3")
 def test_shifted_pictures_get_the_originals_logits(lesson, tiny, small_images):
+    """The wrapped network gets pictures that were moved. It has to undo that before it looks."""
     with torch.no_grad():
         found = lesson.ShiftedInput(tiny, SHIFT)(small_images + SHIFT)
         assert_tensor(found, tiny(small_images))
@@ -86,6 +91,7 @@ def test_shifted_pictures_get_the_originals_logits(lesson, tiny, small_images):
 
 @pytest.mark.points(1, exercise="2.3")
 def test_no_shift_is_the_network_itself(lesson, tiny, small_images):
+    """With a shift of 0 nothing changes. With another one, a picture that was not moved gets other logits."""
     with torch.no_grad(), unchanged(tiny, small_images):
         assert_tensor(lesson.ShiftedInput(tiny, 0 * SHIFT)(small_images), tiny(small_images))
         assert not torch.allclose(lesson.ShiftedInput(tiny, SHIFT)(small_images), tiny(small_images))
@@ -99,6 +105,7 @@ def slope(lesson, model, images: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.points(1, exercise="2.3")
 def test_the_gradient_survives_the_shift(lesson, tiny, small_images):
+    """The slope at the moved picture is the network's slope at the picture itself."""
     found = over_there(lesson, slope, tiny, small_images + SHIFT)
     y = small_images.clone().requires_grad_()
     (expected,) = torch.autograd.grad(tiny(y)[:, 1].sum(), y)
@@ -107,6 +114,7 @@ def test_the_gradient_survives_the_shift(lesson, tiny, small_images):
 
 @pytest.mark.points(1, exercise="2.4")
 def test_the_bias_of_a_linear_model_is_its_own_share(lesson, linear):
+    """In a linear model a class's bias passes through to its score as it is."""
     for targets in ([2, 0, 1], [1, 1, 0]):
         assert_tensor(lesson.bias_share(linear, IMAGES, targets), linear[1].bias.detach()[targets])
 

@@ -46,6 +46,7 @@ def gradients(model, image: torch.Tensor, target: int, lesson, **options) -> tor
 
 @pytest.mark.points(1, exercise="3.1")
 def test_sigma_is_the_level_times_each_images_range(lesson, small_images):
+    """The noise's standard deviation is a share of each image's own range, from its lowest to its highest value."""
     copies = seen(lesson, small_images, n_samples=SAMPLES, noise_level=0.2)
     for image, noisy in zip(small_images, copies, strict=True):
         sigma = (noisy - image).std().item()
@@ -54,6 +55,7 @@ def test_sigma_is_the_level_times_each_images_range(lesson, small_images):
 
 @pytest.mark.points(0.5, exercise="3.1")
 def test_sigma_follows_the_level_and_the_range(lesson, small_images):
+    """Three times the level: three times the noise. An image stretched tenfold gets ten times as much."""
     weak, strong = (seen(lesson, small_images[:1], n_samples=20, noise_level=level)[0] for level in (0.1, 0.3))
     assert_tensor(strong - small_images[0], 3 * (weak - small_images[0]))
     large = seen(lesson, 10 * small_images[:1] + 7, n_samples=20, noise_level=0.1)[0]
@@ -62,6 +64,7 @@ def test_sigma_follows_the_level_and_the_range(lesson, small_images):
 
 @pytest.mark.points(0.5, exercise="3.1")
 def test_no_noise_for_a_flat_image_or_level_zero(lesson, small_images):
+    """An image of one colour has no range, so its copies are equal to it; with level 0 all are."""
     images = torch.cat([torch.full_like(small_images[:1], 5), small_images[:1]])
     assert torch.equal(seen(lesson, images, n_samples=3)[0], images[:1].expand(3, -1, -1, -1))
     assert torch.equal(seen(lesson, images, n_samples=3, noise_level=0)[1], images[1:].expand(3, -1, -1, -1))
@@ -69,6 +72,7 @@ def test_no_noise_for_a_flat_image_or_level_zero(lesson, small_images):
 
 @pytest.mark.points(1, exercise="3.2")
 def test_smoothgrad_is_the_mean_over_its_noisy_copies(lesson, tiny, small_images):
+    """The same noisy copies, one by one: the mean of their gradients."""
     found = lesson.smoothgrad(tiny, small_images[1:2], 2, n_samples=7, noise_level=0.5, batch_size=3)
     expected = gradients(tiny, small_images[1], 2, lesson, n_samples=7, noise_level=0.5, batch_size=3)
     assert_tensor(found, expected.mean(dim=0, keepdim=True))
@@ -76,6 +80,7 @@ def test_smoothgrad_is_the_mean_over_its_noisy_copies(lesson, tiny, small_images
 
 @pytest.mark.points(1, exercise="3.2")
 def test_squares_are_taken_before_the_mean(lesson, tiny, small_images):
+    """The mean of 1 and -1 is 0. What is the mean of their squares?"""
     options = {"n_samples": 7, "noise_level": 0.5, "batch_size": 3}
     found = lesson.smoothgrad(tiny, small_images[1:2], 2, statistic="mean_square", **options)
     expected = gradients(tiny, small_images[1], 2, lesson, **options).square()
@@ -84,6 +89,7 @@ def test_squares_are_taken_before_the_mean(lesson, tiny, small_images):
 
 @pytest.mark.points(1, exercise="3.2", contract=True)
 def test_images_of_a_batch_do_not_mix(lesson, tiny, small_images):
+    """An image's result depends neither on the others in its batch nor on their classes, and leaves no trace."""
     options = {"n_samples": 5, "noise_level": 0.4, "batch_size": 2}
     singles = [lesson.smoothgrad(tiny, small_images[i : i + 1], i, **options) for i in range(3)]
     with unchanged(tiny, small_images):
@@ -92,6 +98,7 @@ def test_images_of_a_batch_do_not_mix(lesson, tiny, small_images):
 
 @pytest.mark.points(1, exercise="3.2")
 def test_size_of_the_chunks_and_no_noise(lesson, tiny, small_images):
+    """Chunks of 1, 4 and 6 copies give the same sum. Without noise it is the plain gradient."""
     parts = [lesson.smoothgrad(tiny, small_images, 1, n_samples=6, batch_size=size) for size in (1, 4, 6)]
     assert_tensor(parts[0], parts[2])
     assert_tensor(parts[1], parts[2])
@@ -102,6 +109,7 @@ def test_size_of_the_chunks_and_no_noise(lesson, tiny, small_images):
 
 @pytest.mark.points(1, exercise="3.3")
 def test_mean_and_mean_square(lesson, tiny, small_images):
+    """Both are means over the samples: one of the gradients, one of their squares."""
     samples = gradients(tiny, small_images[2], 0, lesson, n_samples=5, noise_level=0.3)
     run = {"n_samples": 5, "noise_level": 0.3}
     assert_tensor(lesson.smoothgrad(tiny, small_images[2:], 0, **run), samples.mean(dim=0, keepdim=True))
@@ -111,6 +119,7 @@ def test_mean_and_mean_square(lesson, tiny, small_images):
 
 @pytest.mark.points(1, exercise="3.3")
 def test_variance(lesson, tiny, small_images):
+    """How far the gradients lie from their mean, squared, on average; divided by n, not by n - 1."""
     samples = gradients(tiny, small_images[2], 0, lesson, n_samples=5, noise_level=0.3)
     found = lesson.smoothgrad(tiny, small_images[2:], 0, statistic="variance", n_samples=5, noise_level=0.3)
     assert_tensor(found, samples.var(dim=0, unbiased=False, keepdim=True))
@@ -130,6 +139,7 @@ def test_variance_of_a_linear_model_is_zero_and_never_less(lesson):
 
 @pytest.mark.points(1, exercise="3.4")
 def test_each_mean_is_smoothgrads(lesson, tiny, small_images):
+    """After k samples the mean is what SmoothGrad gives for k samples and the same seed."""
     image, seed = small_images[:1], seeded(4)
     found = lesson.running_means(tiny, image, 1, [2, 5, 11], 0.3, seed=seed)
     for count in (2, 5, 11):
@@ -153,6 +163,7 @@ def differentiated(lesson, image: torch.Tensor) -> list[torch.Tensor]:
 
 @pytest.mark.points(1, exercise="3.4")
 def test_no_gradient_is_computed_twice(lesson, small_images):
+    """Go on where the last mean stopped. Every sample has noise of its own."""
     noisy = torch.cat(over_there(lesson, differentiated, small_images[:1]))
     assert len(noisy) == 9, f"{len(noisy)} gradients for 9 samples"
     assert len(noisy.flatten(1).unique(dim=0)) == 9, "the same noise twice"
@@ -187,6 +198,7 @@ def test_signal_is_what_the_runs_have_in_common(lesson):
 
 @pytest.mark.points(1, exercise="3.5")
 def test_noise_is_half_the_squared_distance(lesson):
+    """Two runs differ by the noise of both, so the noise of one is half of that. Image by image."""
     first, second = runs(2)
     _, noise = lesson.signal_and_noise(first, second)
     assert_tensor(noise, (first - second).square().flatten(1).sum(dim=1) / 2)

@@ -25,6 +25,7 @@ def cubes(x: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.points(1, exercise="4.1")
 def test_left_right_midpoint_by_hand(lesson):
+    """Four equal pieces of the path. Where does each rule look: at the beginning, the end, or the middle of a piece?"""
     for rule, nodes in (("left", [0, 0.25, 0.5, 0.75]), ("right", [0.25, 0.5, 0.75, 1]),
                         ("midpoint", [0.125, 0.375, 0.625, 0.875])):  # fmt: skip
         found = lesson.quadrature(rule, 4)
@@ -37,6 +38,7 @@ def test_left_right_midpoint_by_hand(lesson):
 
 @pytest.mark.points(1, exercise="4.1")
 def test_trapezoid_by_hand(lesson):
+    """Five nodes make four pieces. The two outermost nodes belong to one piece only, all others to two."""
     nodes, weights = lesson.quadrature("trapezoid", 5)
     np.testing.assert_allclose(nodes, [0, 0.25, 0.5, 0.75, 1])
     np.testing.assert_allclose(weights, [0.125, 0.25, 0.25, 0.25, 0.125])
@@ -48,6 +50,7 @@ def test_trapezoid_by_hand(lesson):
 
 @pytest.mark.points(1, exercise="4.1")
 def test_rules_have_n_nodes_and_weights_that_sum_to_one(lesson):
+    """As many nodes as asked for, with weights that share out the whole path, in float64."""
     for rule in RULES:
         for n in (2, 3, int(torch.randint(20, 90, (1,), generator=drawing(2)))):
             nodes, weights = lesson.quadrature(rule, n)
@@ -77,6 +80,7 @@ def test_shares_of_cubes(lesson, small_images):
 
 @pytest.mark.points(1, exercise="4.2")
 def test_nodes_and_weights_of_the_rule_are_used(lesson, small_images):
+    """The slopes are taken where the rule says, and weighted as it says."""
     for rule in (*RULES, "gausslegendre"):
         nodes, weights = lesson.quadrature(rule, 5)
         factor = float(weights @ (3 * nodes**2))  # for x^3 from zero
@@ -86,6 +90,7 @@ def test_nodes_and_weights_of_the_rule_are_used(lesson, small_images):
 
 @pytest.mark.points(1, exercise="4.2", contract=True)
 def test_chunks_do_not_change_the_sum(lesson, tiny, small_images):
+    """The last chunk is smaller. Its nodes keep their own weights."""
     parts = [lesson.integrated_gradients(tiny, small_images, 1, n_steps=7, batch_size=size) for size in (7, 3, 1)]
     assert_tensor(parts[1], parts[0])
     assert_tensor(parts[2], parts[0])
@@ -94,6 +99,7 @@ def test_chunks_do_not_change_the_sum(lesson, tiny, small_images):
 
 @pytest.mark.points(1, exercise="4.2", contract=True)
 def test_each_image_has_its_own_path_and_class(lesson, tiny, small_images):
+    """Each image has its own baseline and class. Images and weights stay as they are."""
     baseline = small_images.flip(0) / 2
     run = {"n_steps": 4, "batch_size": 3}
     singles = [lesson.integrated_gradients(tiny, small_images[i : i + 1], i, baseline=baseline[i : i + 1], **run)
@@ -105,6 +111,7 @@ def test_each_image_has_its_own_path_and_class(lesson, tiny, small_images):
 
 @pytest.mark.points(1, exercise="4.2")
 def test_shares_add_up_and_baseline_swaps(lesson, tiny, small_images):
+    """The shares add up to what the score gains on the way. Walk back, and every share changes its sign."""
     other = small_images.roll(1, 0)
     found = lesson.integrated_gradients(tiny, small_images, 2, baseline=other, n_steps=300, rule="midpoint",
                                         batch_size=150)  # fmt: skip
@@ -118,6 +125,7 @@ def test_shares_add_up_and_baseline_swaps(lesson, tiny, small_images):
 
 @pytest.mark.points(1, exercise="4.3")
 def test_gap_by_hand(lesson, linear):
+    """What do the shares say too much? Image by image, each with its own class."""
     images = torch.linspace(-2, 2, 72).double().reshape(3, 3, 2, 4).sin()
     exact = linear[1].weight.detach()[[2, 0, 1]].reshape(3, 3, 2, 4) * images
     too_much = factor(0) * torch.tensor([0.5, -1.0, 0.0]).double()
@@ -127,6 +135,7 @@ def test_gap_by_hand(lesson, linear):
 
 @pytest.mark.points(1, exercise="4.3")
 def test_gap_counts_from_the_baseline(lesson, linear):
+    """Completeness is about a difference of two scores of one class: at the picture, and at the baseline."""
     images = torch.linspace(-2, 2, 72).double().reshape(3, 3, 2, 4).sin()
     for baseline in (images.roll(1, 0), "white"):
         start = lesson.baseline_images(images, baseline)
@@ -164,6 +173,7 @@ def test_profile_of_squares_by_hand(lesson, small_images):
 
 @pytest.mark.points(1, exercise="4.4")
 def test_profile_adds_up_the_slopes_at_the_middles(lesson, tiny, small_images):
+    """Slopes at the middles of n pieces, times the step, added up as one goes along; of each image its own path."""
     baseline, n = small_images.flip(0) / 2, 6
     expected = torch.zeros(3, n).double()
     for i in range(3):
@@ -191,6 +201,7 @@ def test_profile_shows_where_the_score_rises(lesson):
 
 @pytest.mark.points(1, exercise="4.4")
 def test_profile_of_a_linear_model_is_straight(lesson, linear):
+    """A linear model gains evenly on the way. The size of the chunks changes nothing."""
     images = torch.linspace(-2, 2, 72).double().reshape(3, 3, 2, 4).sin()
     for baseline in ("white", images.roll(1, 0)):
         start = lesson.baseline_images(images, baseline)

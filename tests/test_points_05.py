@@ -75,6 +75,7 @@ def test_grad_cam_keeps_evidence_for_the_class_only(lesson):
 
 @pytest.mark.points(1, exercise="5.1")
 def test_grad_cam_is_cam_over_the_number_of_places(lesson, small_images):
+    """Behind average pooling the gradient is the class's weight divided by the number of places, at each of them."""
     model = pooled()
     maps = torch.einsum("bc,bchw->bhw", model[3].weight.detach()[[2, 0, 1]], activations(model, small_images))
     found = lesson.grad_cam(model, small_images, [2, 0, 1], layer=model[0], upsample=False)
@@ -83,6 +84,7 @@ def test_grad_cam_is_cam_over_the_number_of_places(lesson, small_images):
 
 @pytest.mark.points(1, exercise="5.1")
 def test_grad_cam_images_do_not_mix_and_maps_are_bilinear(lesson, tiny, small_images):
+    """Mean of the gradient over places, weighted sum over channels, ReLU, then bilinear. No image sees another."""
     assert_separate(lesson.grad_cam, tiny, small_images)
     small = lesson.grad_cam(tiny, small_images, 1, upsample=False)
     with torch.no_grad():
@@ -96,6 +98,7 @@ def test_grad_cam_images_do_not_mix_and_maps_are_bilinear(lesson, tiny, small_im
 
 @pytest.mark.points(1, exercise="5.2")
 def test_cam_is_the_weighted_sum_of_activations(lesson, small_images):
+    """Each channel times the weight that the last layer gives it for this class. Which sum is left?"""
     model = pooled()
     found = lesson.cam(model, small_images, [2, 0, 1], upsample=False)
     pairs = zip([2, 0, 1], activations(model, small_images), strict=True)
@@ -104,6 +107,7 @@ def test_cam_is_the_weighted_sum_of_activations(lesson, small_images):
 
 @pytest.mark.points(1, exercise="5.2")
 def test_mean_of_cam_is_the_logit_without_bias(lesson, small_images):
+    """The mean of the map over its places is the logit, but for the bias."""
     model = pooled()
     found = lesson.cam(model, small_images, upsample=False).mean(dim=(1, 2))
     with torch.no_grad():
@@ -113,6 +117,7 @@ def test_mean_of_cam_is_the_logit_without_bias(lesson, small_images):
 
 @pytest.mark.points(1, exercise="5.2", contract=True)
 def test_cam_is_signed_and_images_do_not_mix(lesson, small_images):
+    """With the weights' signs changed, the map's signs change. No image sees another."""
     model = pooled()
     assert_separate(lesson.cam, model, small_images)
     with torch.no_grad():
@@ -125,6 +130,7 @@ def test_cam_is_signed_and_images_do_not_mix(lesson, small_images):
 
 @pytest.mark.points(1, exercise="5.3")
 def test_hires_cam_multiplies_place_by_place(lesson):
+    """Gradient times activation at every place, before anything is averaged; then the sum over channels."""
     for values in (FIRST, SECOND, [1.0, -2.0, 3.0, -4.0, -1.0, 2.0, 5.0, 3.0]):
         expected = (torch.tensor(values).reshape(2, 2, 2) * A[0]).sum(dim=0, keepdim=True).relu()
         assert_tensor(lesson.hires_cam(head(values), A, 0, upsample=False), expected)
@@ -132,6 +138,7 @@ def test_hires_cam_multiplies_place_by_place(lesson):
 
 @pytest.mark.points(1, exercise="5.3")
 def test_layer_cam_counts_places_with_positive_gradient(lesson):
+    """A place counts by its own gradient, and not at all where that is negative."""
     mixed = [1.0, -2.0, 3.0, -4.0, -1.0, 2.0, 5.0, 3.0]
     weights = torch.tensor(mixed).reshape(2, 2, 2)
     for activation in (A, -A, A - 2):
@@ -141,6 +148,7 @@ def test_layer_cam_counts_places_with_positive_gradient(lesson):
 
 @pytest.mark.points(1, exercise="5.3", contract=True)
 def test_relatives_equal_grad_cam_where_the_gradient_is_constant(lesson, tiny, small_images):
+    """Where a channel's gradient is the same at all places, its mean is that gradient. No image sees another."""
     model = pooled()
     expected = lesson.grad_cam(model, small_images, [2, 0, 1], layer=model[0])
     assert_tensor(lesson.hires_cam(model, small_images, [2, 0, 1], layer=model[0]), expected)
@@ -166,6 +174,7 @@ def slow_plus_plus(A: torch.Tensor, dA: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.points(1, exercise="5.4")
 def test_plus_plus_by_hand(lesson):
+    """Equation 19 gives the weight of a place; here it is worked out for one place after the other."""
     for weights in (FIRST, [1.0, 2.0, 3.0, 4.0, 0.5, 2.0, 5.0, 3.0]):
         expected = slow_plus_plus(A[0], torch.tensor(weights).reshape(2, 2, 2))
         assert_tensor(lesson.grad_cam_plus_plus(head(weights), A, 0, upsample=False), expected[None])
@@ -182,6 +191,7 @@ def test_plus_plus_gives_nothing_where_the_gradient_is_zero(lesson):
 
 @pytest.mark.points(1, exercise="5.4")
 def test_plus_plus_ignores_negative_gradients_and_images_do_not_mix(lesson, tiny, small_images):
+    """Places with a negative gradient add nothing to a channel's weight. No image sees another."""
     with_negative = [1.0, -2.0, 3.0, -4.0, -1.0, 2.0, 5.0, -3.0]
     expected = slow_plus_plus(A[0], torch.tensor(with_negative).reshape(2, 2, 2))
     assert_tensor(lesson.grad_cam_plus_plus(head(with_negative), A, 0, upsample=False), expected[None])
@@ -201,6 +211,7 @@ def test_coarse_is_the_mean_of_each_cell(lesson):
 
 @pytest.mark.points(1, exercise="5.5")
 def test_coarse_maps_have_as_many_cells_as_asked(lesson):
+    """Means over cells, as many on a side as asked for, enlarged again. As many cells as pixels: nothing changes."""
     maps = torch.rand(3, 12, 12, generator=drawing(1), dtype=torch.float64)
     for cells in (2, 3, 6, 12):
         means = F.avg_pool2d(maps[:, None], 12 // cells)
@@ -243,6 +254,7 @@ def test_a_map_in_its_place_has_no_shift(lesson):
 
 @pytest.mark.points(1, exercise="5.6")
 def test_each_map_is_measured_by_itself(lesson):
+    """Each map has its own shift. A map that is bright everywhere is no reason for another answer."""
     images = torch.randn(3, 3, 30, 120, generator=drawing(3))
     images[1] += 50                                                    # a map may have a high floor
     pixels = [*some_pixels(2), 0]

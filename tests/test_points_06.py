@@ -61,6 +61,7 @@ def slow_guided(model: nn.Module, images: torch.Tensor, target: int) -> torch.Te
 
 @pytest.mark.points(1, exercise="6.1")
 def test_deconvnet_rule(lesson):
+    """Here only the signal that comes from above decides. What passes, what is stopped?"""
     assert_tensor(lesson.deconvnet_rule(R, X), torch.tensor([[3.0, 0, 2, 0, 0, 5]]))
     signal, x = torch.randn(2, 2, 4, 5, generator=drawing(0))
     assert_tensor(lesson.deconvnet_rule(signal, x), signal.clamp(min=0))
@@ -68,6 +69,7 @@ def test_deconvnet_rule(lesson):
 
 @pytest.mark.points(1, exercise="6.1")
 def test_guided_rule(lesson):
+    """Two gates: one looks at the signal from above, the other at what went into the ReLU."""
     assert_tensor(lesson.guided_rule(R, X), torch.tensor([[3.0, 0, 0, 0, 0, 0]]))
     signal, x = torch.randn(2, 2, 4, 5, generator=drawing(1))
     assert_tensor(lesson.guided_rule(signal, x), torch.where((x > 0) & (signal > 0), signal, 0))
@@ -75,6 +77,7 @@ def test_guided_rule(lesson):
 
 @pytest.mark.points(1, exercise="6.1")
 def test_rules_leave_their_arguments_and_keep_the_signal(lesson):
+    """What passes, passes as it is: ten times the signal, ten times the result. The arguments stay."""
     signal, x = torch.randn(2, 1, 3, 2, 2, generator=drawing(2))
     with kept(signal, x):
         guided, deconvnet = lesson.guided_rule(signal, x), lesson.deconvnet_rule(signal, x)
@@ -94,6 +97,7 @@ def test_guided_by_hand(lesson):
 
 @pytest.mark.points(1, exercise="6.2")
 def test_guided_through_two_layers(lesson, small_images):
+    """The rule holds at every ReLU of the network, not only at the last one."""
     found = lesson.guided_backpropagation(deep(), small_images, 1)
     assert_tensor(found, slow_guided(deep(), small_images, 1))
     x = small_images.clone().requires_grad_()
@@ -103,6 +107,7 @@ def test_guided_through_two_layers(lesson, small_images):
 
 @pytest.mark.points(1, exercise="6.2")
 def test_guided_in_place_and_shared(lesson, small_images):
+    """The rule holds, too, where ReLUs work in place, and where one module is used twice."""
     expected = slow_guided(deep(), small_images, 2)
     for inplace, shared in ((True, False), (False, True), (True, True)):
         assert_tensor(lesson.guided_backpropagation(deep(inplace, shared), small_images, 2), expected)
@@ -110,6 +115,7 @@ def test_guided_in_place_and_shared(lesson, small_images):
 
 @pytest.mark.points(1, exercise="6.2", contract=True)
 def test_no_hook_is_left_and_no_image_mixed(lesson, small_images):
+    """Afterwards the network's plain gradient is what it was, and no hook is left. No image sees another."""
     model = deep(inplace=True)
     singles = torch.cat([lesson.guided_backpropagation(model, small_images[i : i + 1], i) for i in range(3)])
     with unchanged(model, small_images):
@@ -160,6 +166,7 @@ def repeated(activation, times: int):
 
 @pytest.mark.points(1, exercise="6.3")
 def test_the_message_counts(lesson, small_images):
+    """The sentence names each function that is no module, and how often it is called. Other steps are not named."""
     times = int(torch.randint(2, 40, (1,), generator=drawing(1)))
     model = Functional(lambda x: repeated(F.relu, times)(F.silu(x)))
     with pytest.raises(ValueError, match=rf"Relu \({times} times\)") as error:
@@ -170,6 +177,7 @@ def test_the_message_counts(lesson, small_images):
 
 @pytest.mark.points(1, exercise="6.3", contract=True)
 def test_networks_of_relu_modules_are_accepted(lesson, small_images, tiny):
+    """Only what hooks cannot reach is refused. ReLU modules are fine, shared ones and those in place, too."""
     for model in (deep(), deep(inplace=True, shared=True), tiny):
         for method in (lesson.guided_backpropagation, lesson.deconvnet):
             assert method(model, small_images, 0).shape == small_images.shape
@@ -177,6 +185,7 @@ def test_networks_of_relu_modules_are_accepted(lesson, small_images, tiny):
 
 @pytest.mark.points(1, exercise="6.3")
 def test_networks_without_any_relu_are_refused(lesson, small_images):
+    """Without a ReLU the method would be the plain gradient, so it refuses. ReLU6 as a function has another name."""
     model = nn.Sequential(nn.Conv2d(3, 2, 7), nn.Flatten(), nn.Linear(6, 2)).double().eval()
     with pytest.raises(ValueError, match=r"no nn\.ReLU"):
         lesson.guided_backpropagation(model, small_images, 0)

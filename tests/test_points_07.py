@@ -18,6 +18,7 @@ EXERCISES = {  # title, difficulty, minutes, when
 
 @pytest.mark.points(1, exercise="7.1")
 def test_guided_grad_cam_is_the_product(lesson, tiny, small_images):
+    """All three colours of a pixel are multiplied by the one value that the map has there; each image's own class."""
     guided = import_lesson("06_guided_backpropagation").guided_backpropagation(tiny, small_images, [2, 0, 1])
     maps = import_lesson("05_gradcam").grad_cam(tiny, small_images, [2, 0, 1])
     found = lesson.guided_grad_cam(tiny, small_images, [2, 0, 1])
@@ -26,6 +27,7 @@ def test_guided_grad_cam_is_the_product(lesson, tiny, small_images):
 
 @pytest.mark.points(0.5, exercise="7.1")
 def test_guided_grad_cam_takes_the_layer(lesson, tiny, small_images):
+    """The layer goes to the factor that has one."""
     guided = import_lesson("06_guided_backpropagation").guided_backpropagation(tiny, small_images, 0)
     for layer in ("conv1", tiny.conv2):
         maps = import_lesson("05_gradcam").grad_cam(tiny, small_images, 0, layer=layer)
@@ -34,6 +36,7 @@ def test_guided_grad_cam_takes_the_layer(lesson, tiny, small_images):
 
 @pytest.mark.points(0.5, exercise="7.1", contract=True)
 def test_guided_grad_cam_of_no_evidence_is_zero(lesson, tiny, small_images):
+    """Where the map is zero everywhere, the product is zero: no NaN, and no trace in the network."""
     with torch.no_grad():
         tiny.fc.weight[1] = -tiny.fc.weight[1].abs()
         tiny.conv2.bias.abs_()
@@ -77,6 +80,7 @@ def test_contrast_does_not_see_the_strength(lesson):
 
 @pytest.mark.points(1, exercise="7.2")
 def test_contrast_with_an_empty_map_is_no_nan(lesson):
+    """Each map as shares of its own sum. An empty map has no shares, and a very faint one has the usual ones."""
     half = torch.stack([FIRST[0], torch.zeros(2, 3)])
     expected = torch.stack([FIRST[0] / 10 - SECOND[0] / 4, -SECOND[1] / 16])
     assert_tensor(lesson.class_contrast(half, SECOND), expected)
@@ -95,6 +99,7 @@ def factors(model, images, target, **options):
 
 @pytest.mark.points(1, exercise="7.3")
 def test_the_lines_are_exchanged_first(lesson, tiny, small_images):
+    """First answer: the lines of the other class, the place of this one."""
     (_, place), (lines, _) = factors(tiny, small_images, [0, 1, 2]), factors(tiny, small_images, [2, 2, 1])
     found = lesson.with_one_exchanged(tiny, small_images, [0, 1, 2], [2, 2, 1])
     assert len(found) == 2
@@ -103,6 +108,7 @@ def test_the_lines_are_exchanged_first(lesson, tiny, small_images):
 
 @pytest.mark.points(1, exercise="7.3")
 def test_the_place_is_exchanged_second(lesson, tiny, small_images):
+    """Second answer: the lines of this class, the place of the other one. Nothing is left behind."""
     (lines, _), (_, place) = factors(tiny, small_images, [0, 1, 2]), factors(tiny, small_images, [2, 2, 1])
     with unchanged(tiny, small_images):
         found = lesson.with_one_exchanged(tiny, small_images, [0, 1, 2], [2, 2, 1])
@@ -111,6 +117,7 @@ def test_the_place_is_exchanged_second(lesson, tiny, small_images):
 
 @pytest.mark.points(1, exercise="7.3")
 def test_the_layer_and_the_top_class_are_passed_on(lesson, tiny, small_images):
+    """Without a target it is each image's top class. The layer belongs to both places."""
     with torch.no_grad():
         top = tiny(small_images).argmax(dim=1).tolist()
     lines, place = factors(tiny, small_images, top, layer="conv1")

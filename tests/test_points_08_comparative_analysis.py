@@ -28,6 +28,7 @@ def claims(found: object) -> list[str]:
 
 @pytest.mark.points(1, exercise="8.9")
 def test_right_verdicts_stay_and_wrong_ones_are_named_in_order(lesson):
+    """A verdict follows from interval, corrected p and the side that was claimed. Name those that do not follow."""
     right = report(("a", 0.2, 0.1, 0.3, 20, 0.001, "above", "holds"),
                    ("b", 0.0, -0.1, 0.1, 20, 0.9, "above", "undecided"),
                    ("c", -0.2, -0.3, -0.1, 20, 0.001, "above", "does not hold"),
@@ -43,6 +44,7 @@ def test_right_verdicts_stay_and_wrong_ones_are_named_in_order(lesson):
 
 @pytest.mark.points(1, exercise="8.9")
 def test_few_pictures_and_intervals_over_zero(lesson):
+    """Below ten pictures there is no verdict; an interval over zero shows nothing. Rows keep their order."""
     table = report(("few", 0.2, 0.1, 0.3, 9, 0.004, "above", "holds"),
                    ("ten", 0.2, 0.1, 0.3, 10, 0.002, "above", "holds"),
                    ("over zero", 0.1, -0.01, 0.2, 30, 0.06, "above", "holds"),

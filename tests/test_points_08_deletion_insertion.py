@@ -14,6 +14,7 @@ EXERCISES = {  # title, difficulty, minutes, when
 
 @pytest.mark.points(1, exercise="8.1")
 def test_area_by_hand(lesson):
+    """Straight lines between the points, over a width of 1. The two ends belong to one piece only."""
     assert lesson.area_under_curve([1.0, 0.5, 0.0]) == pytest.approx(0.5)
     assert lesson.area_under_curve(torch.tensor([0.0, 1.0, 0.0, 0.0])) == pytest.approx(1 / 3)
     assert lesson.area_under_curve([1, 0, 0, 0, 1]) == pytest.approx(0.25)
@@ -23,6 +24,7 @@ def test_area_by_hand(lesson):
 
 @pytest.mark.points(0.5, exercise="8.1")
 def test_area_of_a_constant_is_the_constant(lesson):
+    """However many points: a height times a width of 1. The answer is a Python float."""
     for points in (2, 3, 29):
         assert lesson.area_under_curve(torch.full((points,), factor(points))) == pytest.approx(factor(points))
     assert isinstance(lesson.area_under_curve([0.2, 0.4]), float)
@@ -30,6 +32,7 @@ def test_area_of_a_constant_is_the_constant(lesson):
 
 @pytest.mark.points(0.5, exercise="8.1")
 def test_area_does_not_depend_on_direction_or_step(lesson):
+    """Read backwards, the area is the same. More points make it more exact, not larger."""
     line = factor(0) * torch.linspace(0, 1, 11)
     assert lesson.area_under_curve(line) == pytest.approx(lesson.area_under_curve(line.flip(0)))
     assert lesson.area_under_curve(line) == pytest.approx(factor(0) / 2)
@@ -48,6 +51,7 @@ def test_ranks_of_four_pixels(lesson):
 
 @pytest.mark.points(1, exercise="8.6")
 def test_ties_go_row_by_row(lesson):
+    """Of equal values the one further up comes first, in a row the one further left."""
     assert_tensor(lesson.ranks(torch.zeros(3, 4)), torch.arange(12).reshape(3, 4))
     assert_tensor(lesson.ranks(torch.tensor([[1, 2, 1], [2, 1, 2.0]])), torch.tensor([[3, 0, 4], [1, 5, 2]]))
     few = torch.randint(4, (5, 6), generator=drawing(1)).float()           # ranks, pixel by pixel
@@ -62,6 +66,7 @@ def test_ties_go_row_by_row(lesson):
 
 @pytest.mark.points(1, exercise="8.6")
 def test_each_place_is_taken_once_in_falling_order(lesson):
+    """The rank of a pixel is the number of pixels that are larger. The map stays."""
     map = torch.randn(17, 23, generator=drawing(4))
     with kept(map):
         found = lesson.ranks(map)

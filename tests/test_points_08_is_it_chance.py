@@ -39,6 +39,7 @@ def differences(lesson, *question: object) -> dict[str, float]:
 
 @pytest.mark.points(1, exercise="8.8")
 def test_first_minus_second_whatever_the_order_of_the_rows(lesson):
+    """Pair by the picture's name. The order of the rows says nothing."""
     table = tidy(("owl", "a", "m", "", 5.0), ("dog", "b", "m", "", 1.0), ("cat", "b", "m", "", 9.0),
                  ("dog", "a", "m", "", 4.0), ("owl", "b", "m", "", 7.0), ("cat", "a", "m", "", 9.5))  # fmt: skip
     assert differences(lesson, table, "m", "a", "b") == {"dog": 3.0, "cat": 0.5, "owl": -2.0}
@@ -52,6 +53,7 @@ def test_first_minus_second_whatever_the_order_of_the_rows(lesson):
 
 @pytest.mark.points(1, exercise="8.8")
 def test_only_the_metric_and_the_two_methods_count(lesson):
+    """Leave out rows of other metrics and methods first. A picture that only they have is none."""
     table = tidy(*((picture, method, metric, "", base + shift * factor)
                    for picture, base in (("dog", 1.0), ("cat", 2.0))
                    for method, shift in (("a", 0.5), ("b", 0.0), ("c", 99.0))
@@ -62,6 +64,7 @@ def test_only_the_metric_and_the_two_methods_count(lesson):
 
 @pytest.mark.points(1, exercise="8.8")
 def test_a_picture_without_both_values_is_no_pair(lesson):
+    """A difference needs two values. NaN is none."""
     table = tidy(("dog", "a", "m", "", 4.0), ("dog", "b", "m", "", 1.0), ("cat", "a", "m", "", 2.0),
                  ("owl", "a", "m", "", math.nan), ("owl", "b", "m", "", 7.0), ("hen", "b", "m", "", 7.0),
                  ("hen", "c", "m", "", 7.0))  # fmt: skip
@@ -71,6 +74,7 @@ def test_a_picture_without_both_values_is_no_pair(lesson):
 
 @pytest.mark.points(1, exercise="8.8")
 def test_details_are_averaged_within_a_picture(lesson):
+    """Several details of a picture make one value, the mean of those that are there; each picture counts once."""
     table = tidy(("dog", "a", "m", "n=1", 1.0), ("dog", "a", "m", "n=2", 3.0), ("dog", "a", "m", "n=4", math.nan),
                  ("dog", "b", "m", "n=1", 1.0), ("dog", "b", "m", "n=2", 0.0), ("dog", "b", "m", "n=4", 2.0),
                  ("cat", "a", "m", "n=1", 8.0), ("cat", "b", "m", "n=1", 2.0))  # fmt: skip

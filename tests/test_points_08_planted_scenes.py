@@ -35,6 +35,7 @@ def block(top: int, bottom: int, left: int, right: int, size: tuple[int, int] = 
 
 @pytest.mark.points(1, exercise="8.3")
 def test_hit_and_miss(lesson):
+    """Where is the map's maximum, and how far from the region is it? A pixel inside is at distance 0."""
     assert answer(lesson.pointing_game(spot(12, 25), block(10, 15, 20, 30))) is True
     assert answer(lesson.pointing_game(spot(35, 65), block(0, 5, 0, 5))) is False
     assert answer(lesson.pointing_game(spot(5, 60), block(0, 10, 55, 65), tolerance=0)) is True
@@ -47,6 +48,7 @@ def test_hit_and_miss(lesson):
 
 @pytest.mark.points(1, exercise="8.3")
 def test_tolerance_is_included_and_is_a_distance(lesson):
+    """A distance as a ruler measures it, not along rows and columns. Exactly the tolerance is still a hit."""
     cases = [(10, 24, 15, True), (10, 25, 15, True), (10, 26, 15, False), (22, 19, 15, True), (23, 19, 15, False),
              (13, 14, 5, True), (13, 15, 5, False), (22, 10, 12, True), (23, 10, 12, False)]  # fmt: skip
     for y, x, tolerance, hit in shuffled(cases, 1):
@@ -56,6 +58,7 @@ def test_tolerance_is_included_and_is_a_distance(lesson):
 
 @pytest.mark.points(1, exercise="8.3")
 def test_the_first_maximum_counts(lesson):
+    """Of two equal maxima the one further up counts, in a row the one further left."""
     at = {"above": (2, 60), "left": (30, 5), "right": (30, 60)}
     cases = [(first, second, where) for first, second in (("above", "left"), ("above", "right"), ("left", "right"))
              for where in (first, second)]  # fmt: skip
@@ -68,6 +71,7 @@ def test_the_first_maximum_counts(lesson):
 
 @pytest.mark.points(1, exercise="8.3")
 def test_distance_to_the_nearest_of_all_regions(lesson):
+    """The distance is that to the nearest pixel of any region, not to a centre."""
     regions, long = torch.stack([block(0, 3, 0, 3), block(30, 33, 60, 63)]), block(20, 21, 0, 70)
     cases = [(31, 50, regions, 15, True), (16, 31, regions, 15, False),      # in the middle between the two
              (5, 12, regions, 15, True), (5, 40, regions, 15, False),

@@ -66,6 +66,7 @@ def test_stage_by_stage_from_the_logits_down(lesson):
 
 @pytest.mark.points(1, exercise="8.7")
 def test_the_models_weights_stay(lesson):
+    """The first map is of the network as it is. It is a copy that forgets, stage after stage."""
     model = network()
     found = maps_of(lesson, model, 1, 5)
     assert_tensor(found[0][1], weights(model, IMAGE, 1)[0])
@@ -74,6 +75,7 @@ def test_the_models_weights_stay(lesson):
 
 @pytest.mark.points(1, exercise="8.7")
 def test_weights_come_from_the_generator_and_the_class_from_the_caller(lesson):
+    """From the logits downwards, one stage after the other, all from one generator; the class stays the one given."""
     for target, seed in zip(TARGETS, (3, 4), strict=True):
         model, generator = network(), drawing(seed)
         forgetful = copy.deepcopy(model)

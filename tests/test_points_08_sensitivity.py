@@ -23,6 +23,7 @@ def weighing() -> PixelFunction:
 
 @pytest.mark.points(1, exercise="8.2")
 def test_shares_of_a_linear_model_predict_its_drops(lesson):
+    """On a linear model removed shares and lost score agree exactly, for the score that is asked about."""
     shares = WEIGHTS * PICTURE
     for n, target in shuffled([(n, target) for n in (1, 5, 19) for target in (0, 1)], 4):
         found = lesson.sensitivity_n(weighing(), PICTURE, shares, target, n=n)
@@ -57,6 +58,7 @@ def test_sensitivity_n_explains_logits_of_the_top_class(lesson):
 
 @pytest.mark.points(1, exercise="8.2")
 def test_sensitivity_n_without_variation_is_nan(lesson):
+    """If all subsets are alike, or all sums of shares, there is nothing to correlate."""
     model, flat = weighing(), torch.zeros(4, 5)
     cases = [(WEIGHTS * PICTURE, 20, True), (flat, 3, True), (flat, 7, True), (WEIGHTS, 3, False), (WEIGHTS, 7, False),
              (WEIGHTS * PICTURE, 9, False)]  # fmt: skip

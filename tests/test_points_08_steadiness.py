@@ -69,6 +69,7 @@ def test_max_sensitivity_is_the_largest_ratio_seen(lesson):
 
 @pytest.mark.points(1, exercise="8.4")
 def test_max_sensitivity_of_a_map_that_stays_is_zero(lesson):
+    """The largest move of the map, in units of the map's own length; the noise stays within the radius."""
     assert lesson.max_sensitivity(lambda m, x, t: torch.ones(1, 4, 5), weighing(), PICTURE) == 0
     found = lesson.max_sensitivity(linear_method, weighing(), PICTURE, radius=0)
     assert found == 0

@@ -48,6 +48,7 @@ def test_two_layers_by_hand(lesson):
 
 @pytest.mark.points(1, exercise="9.3")
 def test_rollout_by_loops(lesson):
+    """Mean over heads, half of it and half the identity, rows to sum 1, layer times what came before."""
     weights = attention()
     expected = torch.eye(5, dtype=torch.float64).repeat(2, 1, 1)
     for A in weights:
@@ -59,6 +60,7 @@ def test_rollout_by_loops(lesson):
 
 @pytest.mark.points(1, exercise="9.3", contract=True)
 def test_rows_sum_to_one_and_identity_stays(lesson):
+    """What a token has comes from tokens, so each row sums to 1. Where all look at themselves, nothing moves."""
     for ratio in (0.0, 0.5):
         sums = lesson.roll_out(attention(), "max", ratio).sum(dim=-1)
         assert_tensor(sums, torch.ones(2, 5, dtype=torch.float64))
@@ -90,6 +92,7 @@ def gradients(lesson, model: nn.Module, images: Tensor, target: int) -> list[tup
 
 @pytest.mark.points(1, exercise="9.4")
 def test_gradient_rollout_by_loops(lesson):
+    """Gradient times attention, its positive part, the mean over heads; then it is added to what came before."""
     model, maps = transformer(), torch.zeros(2, 2, 2, dtype=torch.float64)
     layers = over_there(lesson, gradients, model, SQUARES, 1)
     for b in range(2):
@@ -105,6 +108,7 @@ def test_gradient_rollout_by_loops(lesson):
 
 @pytest.mark.points(1, exercise="9.4", contract=True)
 def test_it_knows_the_class_and_the_image(lesson):
+    """Another class gives another map. Each image of a batch has its own class."""
     model = transformer()
     maps = [lesson.gradient_rollout(model, SQUARES, label, upsample=False) for label in range(3)]
     assert not torch.allclose(maps[0], maps[1])
@@ -129,6 +133,7 @@ def test_heads_against_the_class_do_not_silence_those_for_it(lesson):
 
 @pytest.mark.points(1, exercise="9.4", contract=True)
 def test_a_class_that_nothing_speaks_for_is_empty_and_nothing_is_left(lesson):
+    """Without a weight for the class no attention speaks for it: a map of zeros. Nothing is left in the network."""
     model = transformer()
     with torch.no_grad():
         model.heads.head.weight[1] = 0

@@ -16,6 +16,7 @@ LABELS = torch.tensor([1, 0, 0, 1, 1, 0, 0, 1, 1, 1, 0, 0])           # six of e
 
 @pytest.mark.points(1, exercise="9.5")
 def test_biased_and_clean_training_sets(lesson):
+    """Which class carries the tag in the biased set? And in the clean one?"""
     assert_tensor(lesson.carries_tag("biased", LABELS), LABELS == 0)
     assert_tensor(lesson.carries_tag("clean", LABELS), torch.zeros(12, dtype=torch.bool))
     labels = torch.randint(2, (40,), generator=drawing(0))
@@ -72,6 +73,7 @@ def test_step_stays_in_the_allowed_range(lesson):
 
 @pytest.mark.points(1, exercise="9.6")
 def test_many_steps_never_leave_it_and_nothing_is_changed_in_place(lesson):
+    """After each step every value is brought back between low and high. The given picture stays."""
     low, high, x = X - 0.5, X + 0.5, X
     with kept(X):
         for _ in range(9):

@@ -82,6 +82,7 @@ def test_gamma(lesson):
 
 @pytest.mark.points(1, exercise="9.1", contract=True)
 def test_a_sum_of_zero_is_no_division_by_zero(lesson):
+    """Nothing is divided by 0. Zero itself counts as positive, and a negative sum stays negative."""
     silent = linear([[0.0, 0.0, 0.0], [-1.0, -1.0, -1.0]], [0.0, 0.0])
     for rule in (lesson.epsilon_rule, lesson.plus_rule, lesson.gamma_rule):
         p = rule(silent, INPUT)
@@ -125,6 +126,7 @@ def inside_the_rules(lesson, rule: str) -> tuple[torch.Tensor, int]:
 
 @pytest.mark.points(1, exercise="9.2", contract=True)
 def test_the_value_stays(lesson):
+    """The rules change the way back only: logits stay, and no hook is left."""
     model = network()
     with torch.no_grad():
         expected = model(IMAGES)
@@ -169,6 +171,7 @@ def without_epsilon(lesson, model: nn.Module, rule: str) -> torch.Tensor:
 
 @pytest.mark.points(1, exercise="9.2", contract=True)
 def test_nothing_is_lost_without_biases(lesson):
+    """Without biases and epsilon all of the logit arrives at the pixels."""
     model = network()
     nn.init.zeros_(model[0].bias)
     nn.init.zeros_(model[4].bias)

@@ -29,6 +29,7 @@ class Ages(nn.Module):
 
 @pytest.mark.points(1, exercise="9.7")
 def test_every_image_gets_the_age(lesson):
+    """One age for the whole batch, in the images' dtype, and the pictures as they are."""
     for images in (IMAGES, IMAGES[:1], IMAGES.float()):
         found = lesson.with_age(Ages(), images, age=4.5)
         assert_tensor(found[:, 1], 45 + torch.arange(len(images), dtype=images.dtype))
@@ -49,6 +50,7 @@ def test_mean_inside_by_loops(lesson):
 
 @pytest.mark.points(1, exercise="9.7")
 def test_one_pixel_and_all_pixels(lesson):
+    """The mean over the pixels of the region, image by image, channel by channel."""
     layer, region = nn.Identity(), torch.zeros(6, 7, dtype=torch.bool)
     assert_tensor(lesson.mean_inside(layer, IMAGES, region=~region), IMAGES.mean(dim=(2, 3)))
     region[3, 2] = True
@@ -96,6 +98,7 @@ def both(lesson) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.points(1, exercise="9.8", contract=True)
 def test_the_function_is_the_same(lesson):
+    """ReLU as a module computes what ReLU as a function did."""
     found, expected = over_there(lesson, both)
     assert_tensor(found, expected)
     assert expected.std() > 0
@@ -143,6 +146,7 @@ def modes(lesson, training: bool) -> list[bool]:
 
 @pytest.mark.points(1, exercise="9.8", contract=True)
 def test_the_mode_is_the_networks(lesson):
+    """A new module is in train mode. The network it comes into may not be."""
     assert not any(over_there(lesson, modes, False))
     assert all(over_there(lesson, modes, True))
 
