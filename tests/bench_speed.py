@@ -40,7 +40,7 @@ METHODS = {
     "integrated_gradients": (f"Integrated Gradients, n = {SAMPLES}", 5, 0),
 }
 MANY = f"MiB, n = {4 * SAMPLES}"
-MORE = "All libraries' seconds and peak memory: [data/results/speed.md](data/results/speed.md).\n"
+MORE = "All libraries' seconds and memory: [data/results/speed.md](data/results/speed.md).\n"
 
 
 def seconds(call: Callable[[], object]) -> float:
