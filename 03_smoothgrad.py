@@ -285,19 +285,20 @@ if __name__ == "__main__":
 # %% [markdown]
 # bfloat16 adds a quarter of the noise's error. Independent errors add by their squares, so the whole grows by some 3 %,
 # which a few more samples bring back. What holds for a noisy average does not hold for every method. Medians over
-# twelve photographs, ResNet-50, each method's default settings (`python tests/benchmark.py --bfloat16 12`):
+# nineteen photographs, ResNet-50, each method's default settings (`python tests/benchmark.py --bfloat16`):
 #
 # | method | error of bfloat16 | its own sampling error | rank correlation with float32 | float32's time / bfloat16's |
 # | --- | --- | --- | --- | --- |
-# | Grad-CAM (lesson 05) | 0.009 | none | 1.000 | 2.3 |
-# | guided backpropagation (06) | 0.088 | none | 0.992 | 2.1 |
-# | SmoothGrad, n = 50 | 0.145 | 0.605 | 0.983 | 3.4 |
-# | Integrated Gradients, n = 50 (04) | 0.252 | none | 0.955 | 3.5 |
-# | vanilla gradient (01) | 0.318 | none | 0.921 | 2.1 |
+# | Grad-CAM (lesson 05) | 0.007 | none | 1.000 | 1.6 |
+# | guided backpropagation (06) | 0.087 | none | 0.991 | 1.5 |
+# | LRP (09) | 0.097 | none | 0.994 | 1.3 |
+# | SmoothGrad, n = 50 | 0.146 | 0.605 | 0.983 | 1.9 |
+# | Integrated Gradients, n = 50 (04) | 0.268 | none | 0.951 | 1.9 |
+# | vanilla gradient (01) | 0.326 | none | 0.919 | 1.5 |
 #
 # A single gradient is a third wrong in bfloat16: ReLUs near 0 change sides. So float32 is the default, and `--bfloat16`
-# asks for the other in every lesson. The times are of one processor core with AMX. Two cores with AVX512-BF16 were 1.9
-# times as fast with SmoothGrad (README).
+# asks for the other in every lesson. The times are of two cores with AVX512-BF16. AMX does more: on one core that has it
+# SmoothGrad was 3.4 times as fast.
 #
 # Could the noise itself be cheaper? Take it in pairs, $x + n$ and $x - n$. For as many gradients the error is
 # 0.95 of the one above, as with 1.1 times as many samples (three photographs, `python tests/benchmark.py --cheaper 3`).
