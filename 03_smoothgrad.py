@@ -297,7 +297,7 @@ if __name__ == "__main__":
 # | vanilla gradient (01) | 0.326 | none | 0.919 | 1.5 |
 #
 # A single gradient is a third wrong in bfloat16: ReLUs near 0 change sides. So float32 is the default, and `--bfloat16`
-# asks for the other in every lesson. The times are of two cores with AVX512-BF16. AMX does more: on one core that has it
+# asks for the other in every lesson. The times are of two cores with AVX512-BF16. AMX does more: on a core that has it
 # SmoothGrad was 3.4 times as fast.
 #
 # Could the noise itself be cheaper? Take it in pairs, $x + n$ and $x - n$. For as many gradients the error is
