@@ -262,6 +262,8 @@ def results() -> str | None:
         if (folder / f"{name}.csv").exists():
             shown = differences(folder / f"{name}.csv", columns)
             parts.append(f"## {title}\n\n:::{{dropdown}} Show all\n{shown}\n:::")
+    pages = "\n".join(sorted(file.stem for file in folder.glob("*.md") if file.name != "README.md"))
+    parts.append(f"## The benchmarks\n\n```{{toctree}}\n:maxdepth: 1\n\n{pages}\n```")
     return "\n\n".join(parts) + "\n"
 
 
@@ -287,8 +289,9 @@ def lay_out(stage: Stage, done: dict[str, NotebookNode]) -> None:
     study = results()
     if study:
         stage.put("data/results/README.md", pages_not_scripts(study))
-        for file in (ROOT / "data/results").glob("*.csv"):
-            stage.put(f"data/results/{file.name}", file.read_bytes())
+        for file in (ROOT / "data/results").glob("*.*"):
+            if file.name != "README.md":
+                stage.put(f"data/results/{file.name}", file.read_bytes())
     for name in ("glossary.md", "licences.md"):
         stage.put(name, (BOOK / name).read_text(encoding="utf-8"))
     played = (TARGET / "explorer.html").exists()
