@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable
 from functools import partial
 
 import bench_memory
+import bench_page
 import bench_speed
+import benchmark
 import pandas as pd
 import pytest
 import torch
@@ -65,6 +68,30 @@ def test_all_that_is_asked_for_is_measured(monkeypatch):
         ("added_by_each", "smoothgrad", 1, ["captum"]), ("added_by_each", "smoothgrad", 1, ["ours"], 200),
     ]  # fmt: skip
     assert list(table["what"]) == ["start", "seconds", "seconds", "MiB", "seconds", "MiB", "MiB, n = 200"]
+
+
+def test_a_try_leaves_what_is_quoted(tmp_path, monkeypatch, table):
+    """With a number of rounds the table goes to outputs/, and README stays; without, both are written."""
+    quoted, tried, shown = tmp_path / "results", tmp_path / "outputs", tmp_path / "README.md"
+    monkeypatch.setattr(bench_page, "RESULTS", quoted)
+    monkeypatch.setattr(bench_page, "OUTPUT_DIR", tried)
+    monkeypatch.setattr(bench_speed, "README", shown)
+    monkeypatch.setattr(bench_speed, "measure", lambda most: most)
+    monkeypatch.setattr(bench_speed, "summary", lambda _values: table)
+    shown.write_text("<!-- speed -->\nold\n<!-- end of speed -->\n", encoding="utf-8")
+    bench_speed.main(1)
+    assert (tried / "speed.csv").exists()
+    assert not quoted.exists()
+    assert "old" in shown.read_text(encoding="utf-8")
+    bench_speed.main(None)
+    assert (quoted / "speed.csv").exists()
+    assert "old" not in shown.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "few"])
+def test_a_number_of_rounds_is_one_from_one_up(number):
+    with pytest.raises(argparse.ArgumentTypeError, match="is no number from 1 up"):
+        benchmark.count(number)
 
 
 @pytest.mark.skipif(not bench_memory.STATUS.exists(), reason="memory is read from Linux's /proc")
