@@ -224,7 +224,7 @@ if __name__ == "__main__":
 # ## Better than the control?
 #
 # The picture this lesson is about. Each row: a method minus its control, on the same pictures, turned so that *right is
-# better*. Grey rows cross the red line: these pictures cannot tell the method from a map that knows nothing. A grey point
+# better*. Grey rows cross the red line: these pictures cannot tell the method from a map that knows nothing. A point
 # without a bar stands for fewer than ten pictures, as with `--quick`: too few for an interval.
 
 # %%
