@@ -96,7 +96,7 @@ def test_a_number_of_rounds_is_one_from_one_up(number):
 
 def pieces_free_but_held(count: int) -> torch.Tensor:
     """Free 24 MiB pieces that malloc keeps, because what is returned lies behind them."""
-    torch.ones(7 << 20).sum()                               # 28 MiB freed once: malloc keeps what is smaller from now on
+    torch.ones(7 << 20).sum()                               # 28 MiB freed once: malloc then keeps what is smaller
     pieces = [torch.ones(6 << 20) for _ in range(count)]
     last = torch.ones(4 << 20)
     pieces.clear()
