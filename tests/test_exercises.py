@@ -21,7 +21,7 @@ from unittest.mock import patch
 
 import pytest
 from conftest import grading, run_script
-from grader.box import bubblewrap
+from grader.box import CONTAINERS, missing
 from grader.submission import files_of
 from markers import (
     ROOMS,
@@ -400,11 +400,11 @@ def answered(text: str, answers: dict[str, list[str]]) -> str:
 @pytest.mark.extended
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("isolation", ["bubblewrap", "none"])
+@pytest.mark.parametrize("isolation", ["bubblewrap", *CONTAINERS, "none"])
 def test_hostile_answers_cost_their_exercise_and_nothing_else(isolation, tmp_path):
     """What a lesson runs at its top, an endless loop or an exit, costs nothing: it is ended and reported."""
-    if isolation == "bubblewrap" and not bubblewrap():
-        pytest.skip("bubblewrap is not to be had")
+    if reason := missing(isolation):
+        pytest.skip(reason)
     folder = tmp_path / "hostile"
     folder.mkdir()
     for name, text in TEXTS.items():

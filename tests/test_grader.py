@@ -26,7 +26,7 @@ import torch
 from conftest import assert_tensor, grading
 from grader import answerer, report, wire
 from grader.box import CONTAINERS, bubblewrap, command, missing
-from grader.judge import Box, Lost, raise_again, youngest
+from grader.judge import Box, Lost, NoBox, raise_again, youngest
 from grader.submission import LARGEST, answers_in, candidates, decoded, files_of, handed_in, helpers_of, laid
 from grader.unusual import unusual
 from mutants.cheats import DAMAGE, FORGERIES
@@ -509,6 +509,18 @@ def test_an_exercise_that_ends_its_process_is_told_from_one_that_forges(said, re
     os.close(send)
 
 
+@pytest.mark.parametrize(("isolation", "followed"), [("none", 7), ("docker", 0), ("podman", 0)])
+def test_a_containers_process_cannot_be_followed(isolation, followed, tmp_path, monkeypatch):
+    """It is no descendant of the engine's client, whose waiting says nothing; then the crowd of the machine counts."""
+    monkeypatch.setattr("grader.judge.youngest", lambda _process: 7)
+    box = Box(tmp_path, isolation)
+    box.process, box.lesson = SimpleNamespace(pid=5), "05_gradcam"
+    monkeypatch.setattr(box, "send", lambda _data: None)
+    monkeypatch.setattr(box, "ask", lambda _seconds, **_request: {"failed": []})
+    box.load("05_gradcam", "", {})
+    assert box.answering == followed
+
+
 @pytest.mark.skipif(wire.waited("self") is None, reason="this system does not tell for how long a process waited")
 def test_the_youngest_descendant_is_found():
     assert wire.waited("self") >= 0
@@ -553,7 +565,7 @@ def test_packages_of_another_environment_are_found(isolation, tmp_path):
 FAKE = """#!/bin/bash
 # Says what it was asked, and runs the answering process without any container
 echo "$@" >> {log}
-[ "$1" = kill ] && exit
+[ "$1" = kill ] || [ "$1" = image ] && exit
 for word; do case $word in --volume=*:/course:ro) root=${{word#--volume=}}; root=${{root%:/course:ro}};; esac; done
 exec env -u BOXED {python} "$root/answerer.py" "$root"
 """
@@ -570,10 +582,14 @@ def test_a_container_has_no_network_no_rights_and_nothing_to_write(tmp_path):
         assert line[-4:] == ["saliency-course", "python", "/course/answerer.py", "/course"]
 
 
-def test_an_isolation_that_cannot_be_had_is_told(monkeypatch):
-    monkeypatch.setenv("PATH", "")
+def test_an_isolation_that_cannot_be_had_is_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
     assert missing("docker") == "--isolation=docker needs the program docker, which is not installed"
     assert missing("none") is None
+    (tmp_path / "docker").write_text("#!/bin/sh\necho 'No such' >&2\necho image >&2\nexit 1\n")
+    (tmp_path / "docker").chmod(0o755)
+    assert missing("docker") == ("--isolation=docker cannot have the image saliency-course (No such image); "
+                                 "exercises/forges/Dockerfile says how to build it")  # fmt: skip
 
 
 @pytest.mark.grading
@@ -592,10 +608,19 @@ def test_grading_asks_the_container_and_ends_it(tmp_path, monkeypatch):
     assert status == 0, printed
     assert grades["5.2"]["result"] == "passed"
     asked = log.read_text().splitlines()
-    assert " mine:3 python /course/answerer.py /course" in asked[0]
-    name = re.search(r"--name=(\S+)", asked[0])[1]
-    assert asked[1:] == [f"kill {name}"]
-    (programs / "docker").write_text("#!/bin/sh\nexit 125\n")           # no such image, for instance
+    assert asked[0] == "image inspect mine:3"
+    assert " mine:3 python /course/answerer.py /course" in asked[1]
+    name = re.search(r"--name=(\S+)", asked[1])[1]
+    assert asked[2:] == [f"kill {name}"]
+    box = Box(tmp_path, "docker")
+    names = []
+    for _ in range(2):
+        with pytest.raises(NoBox, match="look whether the packages"):  # there is no answerer.py
+            box.start()
+        names.append(box.name)
+        box.stop()
+    assert len(set(names)) == 2                                        # Docker removes the first one later
+    (programs / "docker").write_text('#!/bin/sh\n[ "$1" = image ] || exit 125\n')  # refuses to run, for instance
     status, grades, printed = run_grader(folder, tmp_path / "none.json", "--exercise=5.2", "--isolation=docker")
     assert (status, grades) == (3, {})
     assert "does not start with --isolation=docker; look whether the packages" in printed
@@ -691,16 +716,14 @@ def spread(cheats: dict[str, str]) -> list[dict[str, tuple[str, str]]]:
 @pytest.mark.extended
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("kind", ["forgeries, not isolated", "forgeries", "damage"])
-def test_cheats_earn_nothing_and_harm_nobody(kind, tmp_path):
-    """Each costs its exercise; every other exercise keeps its points; nothing outside changes.
-
-    Damage is tried in a box only: without one it would be done.
-    """
-    isolation = "none" if "not" in kind else "bubblewrap"
-    if isolation != "none" and not bubblewrap():
-        pytest.skip("needs bubblewrap")
-    tried = DAMAGE if kind == "damage" else FORGERIES
+@pytest.mark.parametrize("isolation", ["none", "bubblewrap", *CONTAINERS])
+@pytest.mark.parametrize("tried", [FORGERIES, DAMAGE], ids=["forgeries", "damage"])
+def test_cheats_earn_nothing_and_harm_nobody(tried, isolation, tmp_path):
+    """Each costs its exercise; every other exercise keeps its points; nothing outside changes."""
+    if isolation == "none" and tried is DAMAGE:
+        pytest.skip("without a box it would be done")
+    if reason := missing(isolation):
+        pytest.skip(reason)
     if isolation == "none":
         tried = {name: code for name, code in tried.items() if "os.kill" not in code and "os.write" not in code}
     outside, kept = tmp_path / "outside", tmp_path / "grades_each" / "ada.json"

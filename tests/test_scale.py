@@ -317,11 +317,12 @@ def wait_until(holds: Callable[[], object], seconds: float = 240) -> None:
 @pytest.mark.cluster
 def test_a_run_without_progress_ends_and_a_worker_is_killed(cluster, pictures, squeezenet, tmp_path):
     begin, method = time.monotonic(), stuck(str(tmp_path / "slow"))
-    with pytest.raises(TimeoutError, match=r"nothing was finished for 30 seconds.* not finished, 6 in all: 00000001-"):
+    with pytest.raises(TimeoutError, match=r"nothing was finished for 30 seconds.* not finished, 6 in all: ") as raised:
         explain_dataset(pictures, tmp_path / "slow", method=method, model=squeezenet, batch_size=1, shard_size=2,
                         patience=30, workers=1)  # fmt: skip
     assert time.monotonic() - begin < 150                              # a part takes 200 seconds
-    assert len(finished(tmp_path / "slow")) == 1
+    (only,) = finished(tmp_path / "slow")                              # Ray keeps no order
+    assert only.name not in str(raised.value)
     method = killed_once(str(tmp_path / "out"))
     explained = explain_dataset(pictures, tmp_path / "out", method=method, model=squeezenet, batch_size=1, shard_size=2,
                                 workers=2)  # fmt: skip

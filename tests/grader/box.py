@@ -15,6 +15,7 @@ from pathlib import Path
 
 from markers import lesson_files, lesson_name, lesson_path
 
+from course.checks import one_line
 from course.paths import PROJECT_ROOT
 
 HERE = Path(__file__).resolve().parent
@@ -93,6 +94,11 @@ def bubblewrap() -> str | None:
     return program if subprocess.run(trial, capture_output=True, check=False).returncode == 0 else None
 
 
+def image() -> str:
+    """The name of the containers' image."""
+    return os.environ.get(IMAGE, "saliency-course")
+
+
 def chosen(isolation: str) -> str:
     """The isolation itself where "auto" is asked for."""
     return isolation if isolation != "auto" else "bubblewrap" if bubblewrap() else "none"
@@ -102,8 +108,14 @@ def missing(isolation: str) -> str | None:
     """Why an isolation that was asked for cannot be had, in a sentence."""
     if isolation == "bubblewrap" and not bubblewrap():
         return "--isolation=bubblewrap needs the program bwrap, and the right to use it"
-    if isolation in CONTAINERS and not shutil.which(isolation):
+    if isolation not in CONTAINERS:
+        return None
+    if not shutil.which(isolation):
         return f"--isolation={isolation} needs the program {isolation}, which is not installed"
+    asked = subprocess.run([isolation, "image", "inspect", image()], capture_output=True, text=True, check=False)
+    if asked.returncode:
+        return (f"--isolation={isolation} cannot have the image {image()} ({one_line(asked.stderr)}); "
+                "exercises/forges/Dockerfile says how to build it")  # fmt: skip
     return None
 
 
@@ -151,7 +163,7 @@ def container(root: Path, engine: str, name: str) -> list[str]:
         "--pids-limit=256", "--memory=8g", "--workdir=/tmp", f"--user={os.getuid()}:{os.getgid()}",
         *(["--userns=keep-id"] if engine == "podman" else []),
         *(f"--volume={bind}" for bind in binds), *(f"--env={key}={value}" for key, value in VARIABLES.items()),
-        os.environ.get(IMAGE, "saliency-course"), "python", "/course/answerer.py", "/course",
+        image(), "python", "/course/answerer.py", "/course",
     ]  # fmt: skip
 
 

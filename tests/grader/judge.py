@@ -27,7 +27,7 @@ import torch
 from torch import nn
 
 from grader import wire
-from grader.box import below, command, end_container, libraries, packages, text_of
+from grader.box import CONTAINERS, below, command, end_container, libraries, packages, text_of
 from grader.report import SHORT
 
 
@@ -56,7 +56,7 @@ class Box:
 
     def __init__(self, root: Path, isolation: str, seconds: float = 10) -> None:
         self.root, self.isolation, self.seconds = root, isolation, seconds
-        self.name = f"grading-{os.getpid()}-{secrets.token_hex(4)}"    # of a container
+        self.name = ""                                                 # of a container
         self.process: subprocess.Popen | None = None
         self.lesson: str | None = None                                 # whose lower lessons are loaded
         self.serving, self.answering = False, 0                        # the process with the student's code
@@ -77,6 +77,7 @@ class Box:
                            "HOME": str(self.root), "PYTHONPATH": os.pathsep.join(libraries())}  # fmt: skip
         elif self.isolation != "bubblewrap":
             environment = None                                         # the engine's client has settings of its own
+        self.name = f"grading-{os.getpid()}-{secrets.token_hex(4)}"    # the engine may still be removing the last one
         self.process = subprocess.Popen(
             command(self.root, self.isolation, self.name), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL, env=environment, start_new_session=True, cwd=self.root,
@@ -141,7 +142,8 @@ class Box:
         failed = self.ask(60, do="load", name=lesson, source=source, helpers=helpers).get("failed")
         if not is_list_of_failures(failed):
             raise Lost("wrote into the grader's channel")
-        self.answering = youngest(self.process.pid)
+        # What runs in a container is no descendant of the engine's client
+        self.answering = 0 if self.isolation in CONTAINERS else youngest(self.process.pid)
         return Remote(self, 0, "module"), failed
 
     def end(self) -> None:
