@@ -12,6 +12,8 @@ import struct
 import subprocess
 import sys
 import textwrap
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -127,6 +129,30 @@ def test_memory_that_is_shared_has_a_limit(box):
     assert Path(f"/proc/{box.answering}/oom_score_adj").read_text() == "1000\n"
     with pytest.raises(OSError, match="memory"):
         asked(box, "import mmap\nf = lambda: mmap.mmap(-1, 5 << 30)")
+
+
+def lost(function: Callable) -> None:
+    """Call what never answers."""
+    with pytest.raises(Lost):
+        function()
+
+
+@pytest.mark.parametrize("kind", ["none", pytest.param("bubblewrap", marks=boxed)])
+def test_an_answer_without_end_ends_with_the_judge(kind, tmp_path):
+    """A judge that is killed cannot stop it; what is heard of that is the end of a pipe."""
+    copy_course(tmp_path, kind)
+    box = Box(tmp_path, kind, seconds=60)
+    try:
+        endless, process = box.load(LESSON, "def f():\n    while True:\n        pass", {})[0].f, box.process
+        asking = threading.Thread(target=lost, args=[endless])
+        asking.start()
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1)
+        process.stdin.close()
+        process.wait(20)
+        asking.join(20)
+    finally:
+        box.stop()
 
 
 def test_a_process_lost_while_loading_is_started_once_more(tmp_path, monkeypatch):

@@ -336,7 +336,7 @@ def exercise(receive: int, send: int) -> None:
         nonlocal over
         while not select.select([answers], [], [], 0.1)[0]:
             over = os.waitpid(child, os.WNOHANG)[0] == child           # though one that it started may live
-            if over:
+            if over or hung_up(receive):
                 raise EOFError
 
     try:
@@ -352,6 +352,13 @@ def exercise(receive: int, send: int) -> None:
         os.waitpid(child, 0)
     os.close(ask)
     os.close(answers)
+
+
+def hung_up(pipe: int) -> bool:
+    """Whether nobody can write into a pipe any more: the judge was killed, and its question needs no answer."""
+    poll = select.poll()
+    poll.register(pipe, 0)                                             # no event but the end
+    return bool(poll.poll(0))
 
 
 def forks(receive: int, send: int, level: int) -> None:
