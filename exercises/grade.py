@@ -36,7 +36,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from classfolder import submissions
 from classpage import page
-from grader.box import chosen, missing
+from grader.box import ISOLATIONS, chosen, missing
 from grader.submission import files_of, shown
 
 from course.files import write_text
@@ -232,7 +232,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--time-limit", type=float, default=10, help="seconds for a call (default: %(default)s)")
     parser.add_argument("--draw", type=int, metavar="SEED",
                         help="of the tests' inputs, one for all (default: the last run's, or random)")  # fmt: skip
-    parser.add_argument("--isolation", choices=("auto", "bubblewrap", "docker", "podman", "none"), default="auto")
+    parser.add_argument("--isolation", choices=("auto", *ISOLATIONS), default="auto")
     args = parser.parse_args(argv)
     isolation, kept = chosen(args.isolation), args.to.with_name(f"{args.to.stem}_each")
     try:

@@ -21,7 +21,7 @@ from unittest.mock import patch
 
 import pytest
 from conftest import grading, run_script
-from grader.box import CONTAINERS, missing
+from grader.box import ISOLATIONS, missing
 from grader.submission import files_of
 from markers import (
     ROOMS,
@@ -400,7 +400,7 @@ def answered(text: str, answers: dict[str, list[str]]) -> str:
 @pytest.mark.extended
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("isolation", ["bubblewrap", *CONTAINERS, "none"])
+@pytest.mark.parametrize("isolation", ISOLATIONS)
 def test_hostile_answers_cost_their_exercise_and_nothing_else(isolation, tmp_path):
     """What a lesson runs at its top, an endless loop or an exit, costs nothing: it is ended and reported."""
     if reason := missing(isolation):

@@ -121,14 +121,18 @@ def test_it_knows_the_class_and_the_image(lesson):
 def test_heads_against_the_class_do_not_silence_those_for_it(lesson):
     """Clamped head by head: nothing is negative, and all is at least what the mean of the heads would leave."""
     model = transformer()
-    layers = over_there(lesson, gradients, model, SQUARES, 0)
-    R = torch.eye(5, dtype=torch.float64).repeat(2, 1, 1)
-    for A, dA in layers:
-        R = R + (dA * A).mean(dim=1).clamp(min=0) @ R
-    found = lesson.gradient_rollout(model, SQUARES, 0, upsample=False)
-    assert found.min() >= 0
-    assert (found >= R[:, 0, 1:].reshape(2, 2, 2) - 1e-9).all()
-    assert (found > R[:, 0, 1:].reshape(2, 2, 2) + 1e-6).any()
+    squares = torch.randn(8, 3, 8, 8, dtype=torch.float64, generator=drawing(3))
+    most = 0.0                                                         # of 24 maps some have heads that disagree
+    for label in range(3):
+        R = torch.eye(5, dtype=torch.float64).repeat(8, 1, 1)
+        for A, dA in over_there(lesson, gradients, model, squares, label):
+            R = R + (dA * A).mean(dim=1).clamp(min=0) @ R
+        found = lesson.gradient_rollout(model, squares, label, upsample=False)
+        gained = found - R[:, 0, 1:].reshape(8, 2, 2)
+        assert found.min() >= 0
+        assert gained.min() >= -1e-9
+        most = max(most, gained.max().item())
+    assert most > 1e-6
 
 
 @pytest.mark.points(1, exercise="9.4", contract=True)

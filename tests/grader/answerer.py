@@ -44,7 +44,8 @@ PROCESSES = 64
 STATEMENT = 5         # seconds for one statement at the top of a file
 TOGETHER = 20         # for all of them; when these are used up, each of the others has a fifth of the time
 
-BOXED = "BOXED" in os.environ  # every process and every file in /tmp is then this program's
+BOXED = "BOXED" in os.environ  # every process is then this program's
+APART = "APART" in os.environ  # every process of this user is
 
 KEPT: list = []       # things that stay here, by number
 
@@ -293,10 +294,25 @@ def channel() -> tuple[int, int]:
     return receive, send
 
 
+def started() -> set[int]:
+    """The processes that an exercise started: in a box all but the first, this one and the one above it."""
+    if not BOXED and not APART:
+        return set()
+    found = {int(name) for name in os.listdir("/proc") if name.isdigit()} - {1, os.getpid(), os.getppid()}
+    return found if BOXED else {process for process in found if of_this_user(process)}
+
+
+def of_this_user(process: int) -> bool:
+    """Whether a process runs, and as the same user; /proc/PID itself may be root's."""
+    with contextlib.suppress(OSError):
+        status = Path(f"/proc/{process}/status").read_text()
+        return f"\nUid:\t{os.getuid()}\t" in status and "\nState:\tZ" not in status
+    return False
+
+
 def tidy() -> None:
-    """End what an exercise started and remove what it wrote; in a box of its own everything else is that."""
-    ours = {1, os.getpid(), os.getppid()}
-    while others := {int(name) for name in os.listdir("/proc") if name.isdigit()} - ours if BOXED else ():
+    """End what an exercise started and remove what it wrote."""
+    while others := started():
         for process in others:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
@@ -305,10 +321,10 @@ def tidy() -> None:
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
-    for entry in os.scandir(tempfile.gettempdir()) if BOXED else ():
+    for entry in os.scandir(tempfile.gettempdir()) if BOXED or APART else ():
         with contextlib.suppress(OSError):
             shutil.rmtree(entry) if entry.is_dir(follow_symlinks=False) else os.unlink(entry)
-    for kind in ("shm", "msg", "sem") if BOXED else ():                # System V's memory, queues and semaphores
+    for kind in ("shm", "msg", "sem") if BOXED or APART else ():       # System V's memory, queues and semaphores
         with contextlib.suppress(OSError), open(f"/proc/sysvipc/{kind}") as file:
             for line in [*file][1:]:
                 getattr(ctypes.CDLL(None), f"{kind}ctl")(int(line.split()[1]), 0, 0)   # 0 is IPC_RMID

@@ -1,14 +1,16 @@
-"""Where a student's code runs: under bubblewrap if it is installed, in a container if that is asked for, otherwise as a
-plain process, which is said.
+"""Where a student's code runs: under bubblewrap if it is installed; in a container or as another user if that is asked
+for; otherwise as a plain process, which is said.
 """
 
 from __future__ import annotations
 
 import ast
 import os
+import random
 import shutil
 import subprocess
 import sys
+import tempfile
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -22,6 +24,9 @@ HERE = Path(__file__).resolve().parent
 ANSWERER = ("answerer.py", "wire.py")
 SCRATCH = 256 << 20  # bytes that a submission can write, all files together
 CONTAINERS = ("docker", "podman")
+ISOLATIONS = ("bubblewrap", *CONTAINERS, "user", "none")
+STRANGERS = range(20_000, 60_000)  # numbers of users that no account has; containers know numbers below 65,536
+OPEN_TO_ALL = ("/tmp", "/var/tmp", "/dev/shm")
 IMAGE = "SALIENCY_IMAGE"  # the variable that names the image, which has the packages of requirements.txt
 
 
@@ -80,6 +85,10 @@ def copy_course(to: Path, isolation: str) -> None:
         shutil.copy(HERE / file, to / file)
     if isolation == "none":
         os.symlink(PROJECT_ROOT / "data", to / "data")
+    elif isolation == "user":                                          # who may not look into the project
+        shutil.copytree(PROJECT_ROOT / "data", to / "data")
+        for path in (to, *to.rglob("*")):
+            path.chmod(0o755 if path.is_dir() else 0o644)
     else:
         (to / "data").mkdir()                                          # the place for a mount
 
@@ -90,7 +99,8 @@ def bubblewrap() -> str | None:
     program = shutil.which("bwrap")
     if program is None or not sys.platform.startswith("linux"):
         return None
-    trial = [program, "--unshare-all", "--ro-bind", "/", "/", "true"]
+    # Many containers allow all of it but the mount of /proc
+    trial = [program, "--unshare-all", "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "true"]
     return program if subprocess.run(trial, capture_output=True, check=False).returncode == 0 else None
 
 
@@ -108,6 +118,8 @@ def missing(isolation: str) -> str | None:
     """Why an isolation that was asked for cannot be had, in a sentence."""
     if isolation == "bubblewrap" and not bubblewrap():
         return "--isolation=bubblewrap needs the program bwrap, and the right to use it"
+    if isolation == "user":
+        return within_reach()
     if isolation not in CONTAINERS:
         return None
     if not shutil.which(isolation):
@@ -119,6 +131,41 @@ def missing(isolation: str) -> str | None:
     return None
 
 
+def within_reach() -> str | None:
+    """Why another user's process would not be kept apart from the project, in a sentence."""
+    if not hasattr(os, "geteuid") or os.geteuid() != 0:
+        return "--isolation=user needs root, who may run a program as another user"
+    look = "import os, sys; print(os.access(sys.argv[1], os.R_OK))"
+    try:
+        said = subprocess.run([sys.executable, "-I", "-c", look, PROJECT_ROOT / "tests"], capture_output=True,
+                              text=True, check=True, cwd="/", **as_user(stranger()))  # fmt: skip
+    except (OSError, subprocess.CalledProcessError):
+        return f"--isolation=user: other users cannot start {sys.executable}; install Python where they can"
+    if said.stdout != "False\n":
+        return f"--isolation=user: other users can read the project, so run `chmod 700 {PROJECT_ROOT}`"
+    return None
+
+
+def stranger() -> int:
+    """The number of a user that has nothing here."""
+    return random.SystemRandom().choice(STRANGERS)
+
+
+def as_user(number: int) -> dict:
+    """What has subprocess start a program as this user, without root's rights."""
+    return {"user": number, "group": number, "extra_groups": []}
+
+
+def end_user(number: int) -> None:
+    """End all that runs as this user, and remove what is left in folders where everybody may write."""
+    subprocess.run([sys.executable, "-I", "-c", "import os; os.kill(-1, 9)"], capture_output=True, check=False,
+                   cwd="/", **as_user(number))  # fmt: skip
+    for entry in (entry for folder in OPEN_TO_ALL if os.path.isdir(folder) for entry in os.scandir(folder)):
+        with suppress(OSError):
+            if entry.stat(follow_symlinks=False).st_uid == number:
+                shutil.rmtree(entry) if entry.is_dir(follow_symlinks=False) else os.unlink(entry)
+
+
 def libraries() -> list[str]:
     """Folders from which this Python imports packages though they are not its own: a user's, another environment's."""
     own = tuple(f"{Path(prefix).resolve()}/" for prefix in (sys.base_prefix, sys.prefix))
@@ -127,8 +174,8 @@ def libraries() -> list[str]:
 
 
 def command(root: Path, isolation: str, name: str) -> list[str]:
-    """The answering process's command line; `isolation` is "bubblewrap", "docker", "podman" or "none"."""
-    if isolation == "none":
+    """The answering process's command line; `isolation` is one of ISOLATIONS."""
+    if isolation in ("user", "none"):
         return [sys.executable, str(root / "answerer.py"), str(root)]
     if isolation in CONTAINERS:
         return container(root, isolation, name)
@@ -151,17 +198,33 @@ VARIABLES = {"OMP_NUM_THREADS": "1", "HOME": "/tmp", "MPLBACKEND": "Agg", "BOXED
              "MPLCONFIGDIR": "/tmp/matplotlib"}  # fmt: skip
 
 
+def surroundings(root: Path, isolation: str, user: int) -> dict:
+    """What subprocess is told besides the command line: variables, and with "user" who runs it."""
+    if isolation in CONTAINERS:
+        return {}                                                      # the engine's client has settings of its own
+    if isolation == "bubblewrap":
+        return {"env": {}}
+    variables = {"PATH": os.environ.get("PATH", ""), "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg", "HOME": str(root),
+                 "PYTHONPATH": os.pathsep.join(libraries())}  # fmt: skip
+    if isolation == "none":
+        return {"env": variables}
+    own = tempfile.mkdtemp(dir=root)
+    os.chown(own, user, user)
+    return {"env": {**variables, "HOME": own, "TMPDIR": own, "APART": "1"}, **as_user(user)}
+
+
 def container(root: Path, engine: str, name: str) -> list[str]:
     """The same in a container: no network, nothing writable but /tmp, no rights, a limit on memory and processes.
 
-    With --ipc=none there is no /dev/shm, which --read-only would leave writable.
+    With --ipc=none there is no /dev/shm, which --read-only would leave writable. Podman's own limits on files and
+    processes are higher than some machines allow; and as root it needs no keep-id, and refuses it.
     """
     binds = [f"{root}:/course:ro", f"{(PROJECT_ROOT / 'data').resolve()}:/course/data:ro"]
     return [
         engine, "run", "--rm", "--interactive", "--init", f"--name={name}", "--network=none", "--read-only",
         "--ipc=none", f"--tmpfs=/tmp:rw,size={SCRATCH}", "--cap-drop=ALL", "--security-opt=no-new-privileges",
-        "--pids-limit=256", "--memory=8g", "--workdir=/tmp", f"--user={os.getuid()}:{os.getgid()}",
-        *(["--userns=keep-id"] if engine == "podman" else []),
+        "--pids-limit=256", "--ulimit=nofile=1024:1024", "--ulimit=nproc=4096:4096", "--memory=8g", "--workdir=/tmp",
+        f"--user={os.getuid()}:{os.getgid()}", *(["--userns=keep-id"] if engine == "podman" and os.getuid() else []),
         *(f"--volume={bind}" for bind in binds), *(f"--env={key}={value}" for key, value in VARIABLES.items()),
         image(), "python", "/course/answerer.py", "/course",
     ]  # fmt: skip

@@ -14,6 +14,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,7 +28,17 @@ import torch
 from torch import nn
 
 from grader import wire
-from grader.box import CONTAINERS, below, command, end_container, libraries, packages, text_of
+from grader.box import (
+    CONTAINERS,
+    below,
+    command,
+    end_container,
+    end_user,
+    packages,
+    stranger,
+    surroundings,
+    text_of,
+)
 from grader.report import SHORT
 
 
@@ -50,13 +61,13 @@ class Box:
 
     Args:
         root: the course without lessons, as box.copy_course() made it.
-        isolation: "bubblewrap", "docker", "podman" or "none".
+        isolation: one of box.ISOLATIONS.
         seconds: for a request.
     """
 
     def __init__(self, root: Path, isolation: str, seconds: float = 10) -> None:
         self.root, self.isolation, self.seconds = root, isolation, seconds
-        self.name = ""                                                 # of a container
+        self.name, self.user = "", 0                                   # of a container, of another user
         self.process: subprocess.Popen | None = None
         self.lesson: str | None = None                                 # whose lower lessons are loaded
         self.serving, self.answering = False, 0                        # the process with the student's code
@@ -71,25 +82,24 @@ class Box:
 
     def start(self) -> None:
         """Start the process and wait until it is warm."""
-        environment: dict[str, str] | None = {}
-        if self.isolation == "none":
-            environment = {"PATH": os.environ.get("PATH", ""), "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg",
-                           "HOME": str(self.root), "PYTHONPATH": os.pathsep.join(libraries())}  # fmt: skip
-        elif self.isolation != "bubblewrap":
-            environment = None                                         # the engine's client has settings of its own
         self.name = f"grading-{os.getpid()}-{secrets.token_hex(4)}"    # the engine may still be removing the last one
-        self.process = subprocess.Popen(
-            command(self.root, self.isolation, self.name), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, env=environment, start_new_session=True, cwd=self.root,
-        )  # fmt: skip
-        os.set_blocking(self.process.stdin.fileno(), False)
-        self.allow(120)
-        try:
-            self.send(pickle.dumps(packages()))
-            self.expect_ready(0)
-        except Lost as error:
-            raise NoBox(f"the process that runs students' code does not start with --isolation={self.isolation}; "
-                        "look whether the packages of requirements.txt can be imported there") from error  # fmt: skip
+        self.user = stranger() if self.isolation == "user" else 0
+        with tempfile.TemporaryFile() as complaint:                    # not what students print
+            self.process = subprocess.Popen(
+                command(self.root, self.isolation, self.name), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                stderr=complaint, start_new_session=True, cwd=self.root,
+                **surroundings(self.root, self.isolation, self.user),
+            )  # fmt: skip
+            os.set_blocking(self.process.stdin.fileno(), False)
+            self.allow(120)
+            try:
+                self.send(pickle.dumps(packages()))
+                self.expect_ready(0)
+            except Lost as error:
+                complaint.seek(0)
+                why = (complaint.read().decode(errors="replace").strip().splitlines() or [str(error)])[-1][:300]
+                raise NoBox(f"the process that runs students' code does not start with --isolation={self.isolation}: "
+                            f"{why}") from error  # fmt: skip
 
     def turn_to(self, lesson: str) -> None:
         """Have the lessons below this one loaded, in a fork that its exercises share."""
@@ -172,6 +182,9 @@ class Box:
             process.stdin.close()
             process.stdout.close()
             process.wait()
+        if self.user:
+            end_user(self.user)
+            self.user = 0
 
     def ask(self, seconds: float | None = None, **request: object) -> dict:
         """Send a request and wait for its answer; an exception over there is raised here."""

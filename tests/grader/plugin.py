@@ -30,7 +30,7 @@ from questions import is_question
 
 from course.files import write_text
 from grader import judge, report, submission, wire
-from grader.box import CONTAINERS, chosen, copy_course, missing
+from grader.box import ISOLATIONS, chosen, copy_course, missing
 from grader.report import SHORT, Grade, Outcome, clean
 from grader.unusual import unusual
 from utils import PROJECT_ROOT, import_lesson
@@ -58,7 +58,7 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption("--grades", metavar="FILE", help="write the grades as JSON, in Gradescope's format")
     group.addoption("--exercise", action="append", default=[], help="grade only this one, such as 5.1; repeatable")
     group.addoption("--time-limit", type=float, default=10, help="seconds for a call (default: %(default)s)")
-    group.addoption("--isolation", choices=("auto", "bubblewrap", *CONTAINERS, "none"), default="auto",
+    group.addoption("--isolation", choices=("auto", *ISOLATIONS), default="auto",
                     help="where the student's code runs (default: bubblewrap if it is installed)")  # fmt: skip
     group.addoption("--draw", type=int, metavar="SEED", help="seed of the tests' inputs (default when grading: random)")
 
