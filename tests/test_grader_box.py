@@ -15,13 +15,15 @@ import textwrap
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from time import sleep
 from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import kept, unchanged
-from grader import plugin, wire
-from grader.box import bubblewrap, copy_course
+from grader import answerer, plugin, wire
+from grader import box as box_module
+from grader.box import as_user, bubblewrap, copy_course, end_user, missing, surroundings
 from grader.judge import Box, Lost, Remote, is_list_of_failures
 from mutants.run import by_exercise
 from test_exercises import GRADED, HOMES, PROJECT_ROOT, TEXTS, answered, solutions
@@ -381,3 +383,59 @@ def test_a_process_that_does_not_read_hangs_nobody(box):
     assert lesson.f(1) is None
     with pytest.raises(Lost, match="took longer than 2 seconds"):
         lesson.f(torch.zeros(1 << 18))
+
+
+# Another user's process. In earnest: test_cheats_earn_nothing_and_harm_nobody[...user], where it can be had
+
+
+def test_another_user_needs_root_and_a_closed_project(monkeypatch):
+    said = iter(["True\n", "False\n"])
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert missing("user") == "--isolation=user needs root, who may run a program as another user"
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(subprocess, "run", lambda *_args, **_options: SimpleNamespace(stdout=next(said)))
+    assert missing("user") == f"--isolation=user: other users can read the project, so run `chmod 700 {PROJECT_ROOT}`"
+    assert missing("user") is None
+
+    def refused(*_args: object, **options: object) -> None:
+        assert options["user"] == options["group"] in box_module.STRANGERS
+        assert options["extra_groups"] == []
+        raise PermissionError
+
+    monkeypatch.setattr(subprocess, "run", refused)
+    assert "other users cannot start" in missing("user")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root")
+def test_another_user_gets_a_copy_a_folder_and_nothing_stays(tmp_path):
+    copy_course(tmp_path, "user")
+    assert (tmp_path / "data" / "dog.jpg").is_file()
+    assert not (tmp_path / "data").is_symlink()
+    assert all(path.stat().st_mode & 0o7777 == (0o755 if path.is_dir() else 0o644) for path in tmp_path.rglob("*"))
+    options = surroundings(tmp_path, "user", 23456)
+    assert {"user": 23456, "group": 23456, "extra_groups": []}.items() <= options.items()
+    own = Path(options["env"]["TMPDIR"])
+    assert (own.stat().st_uid, own.stat().st_mode & 0o777, own.parent) == (23456, 0o700, tmp_path)
+    for name in ("file", "folder", "mine"):
+        path = Path(f"/tmp/left-{os.getpid()}-{name}")
+        path.mkdir() if name == "folder" else path.touch()
+        os.chown(path, 0 if name == "mine" else 23456, 0)
+    with subprocess.Popen(["sleep", "60"], **as_user(23456)) as left:
+        end_user(23456)
+        assert left.wait(10) == -signal.SIGKILL
+    assert [path.name for path in Path("/tmp").glob(f"left-{os.getpid()}-*")] == [f"left-{os.getpid()}-mine"]
+    Path(f"/tmp/left-{os.getpid()}-mine").unlink()
+
+
+@pytest.mark.skipif(KEYS is None, reason="needs Linux")
+def test_only_what_runs_as_this_user_is_ended(monkeypatch):
+    """Without a box other programs run beside it; a process that has ended and was not yet waited for, does not."""
+    monkeypatch.setattr(answerer, "APART", True)
+    with subprocess.Popen(["sleep", "60"]) as running, subprocess.Popen(["true"]) as over:
+        sleep(0.5)
+        found = answerer.started()
+        monkeypatch.setattr(os, "getuid", lambda: 23456)
+        assert (running.pid in found, over.pid in found, answerer.started()) == (True, False, set())
+        running.kill()
+    monkeypatch.setattr(answerer, "APART", False)
+    assert answerer.started() == set()
