@@ -43,17 +43,17 @@ from course.files import write_text
 COPIED = ("utils.py", "course", *ROOMS, "README.md", "LICENSE", "requirements.txt", "pyproject.toml", "Makefile",
           ".gitignore", "data", "tests", "outputs/gallery")  # fmt: skip
 # Wrong answers tell what the right one is
-KEPT_BACK = ("mutants", "test_exercises.py", "test_forges.py", "test_grader.py", "test_grader_box.py",
-             "test_questions.py", "__pycache__")
+KEPT_BACK = ("mutants", "test_class*", "test_exercises*", "test_forges*", "test_grader*", "test_questions*",
+             "__pycache__")
 SECRET = re.compile(r"\n*# BEGIN KEPT BACK\n.*?# END KEPT BACK\n", re.DOTALL)
 
 
 def copy_rest(root: Path, to: Path) -> None:
     """Everything but the lessons and parts. What the project does not have is not copied."""
-    lessons = {str(file) for file in lesson_files(root)}
+    lessons, kept = {str(file) for file in lesson_files(root)}, shutil.ignore_patterns(*KEPT_BACK)
 
     def kept_back(folder: str, names: list[str]) -> set[str]:
-        return {name for name in names if name in KEPT_BACK or os.path.join(folder, name) in lessons}
+        return kept(folder, names) | {name for name in names if os.path.join(folder, name) in lessons}
 
     for name in COPIED:
         source, copy = root / name, to / name

@@ -7,13 +7,9 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import time
 import xml.etree.ElementTree as ElementTree
-import zipfile
-from functools import partial
 from itertools import cycle
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,7 +18,6 @@ from unittest.mock import patch
 import pytest
 from conftest import grading, run_script
 from grader.box import ISOLATIONS, missing
-from grader.submission import files_of
 from markers import (
     ROOMS,
     Exercise,
@@ -43,8 +38,6 @@ from utils import PROJECT_ROOT
 
 sys.path[:0] = [str(PROJECT_ROOT / "exercises"), str(PROJECT_ROOT / "tests" / "mutants")]
 
-import classpage
-import grade as grade_class
 import make
 import run as mutants
 
@@ -158,6 +151,7 @@ def test_student_tree_is_complete_and_without_solutions(student):
     assert len(secrets) > 100
     assert not [why for why in secrets if why[:40] in told]
     assert "WRONG = [" not in told
+    assert not re.search(r"^(?:from test_exercises|import (?:make|grade))\b", told, re.MULTILINE)
     assert all(question.right is None for name in TEXTS for question in questions(name, student))
     assert {file.stem for file in student.glob("*.ipynb")} == set(TEXTS)
     for room in ("course", *ROOMS):
@@ -511,7 +505,7 @@ def test_the_guides_examples_work_as_they_stand(tmp_path):
     assert "100 % of the wrong answers fail" in run.stdout
 
 
-# Tests of the tests, and a class
+# Tests of the tests
 
 
 def test_every_mutant_fits_and_is_python():
@@ -536,200 +530,3 @@ def test_a_wrong_answer_fails_and_another_right_one_passes():
     grades = mutants.run([wrong, right])
     assert grades["5.1"]["score"] < grades["5.1"]["max_score"]
     assert grades["5.2"]["score"] == grades["5.2"]["max_score"]
-
-
-def graded(score: float, result: str) -> dict:
-    """A grade file with two exercises, the first of two tests."""
-    first = ("1.1", "First", score / 2, 2, result)
-    rows = [first, first, ("1.2", "Second", 2, 2, "passed")]
-    tests = [
-        {"number": number, "name": f"{title}: its value", "score": points, "max_score": most,
-         "status": "passed" if points == most else "failed", "output": "got a list, not a map",
-         "extra_data": {"exercise": title, "result": what}} for number, title, points, most, what in rows
-    ]  # fmt: skip
-    return {"score": score + 2, "tests": tests}
-
-
-def test_table_and_summary_of_a_class():
-    grades = {"ada": graded(4, "passed"), "bob": graded(0, "not attempted"), "cyd": graded(2, "needs a look"),
-              "eve": {"error": "no lesson"}}  # fmt: skip
-    assert grade_class.table(grades).splitlines() == [
-        "submission,total,possible,1.1,1.2,needs a look,error", "ada,6,6,4,2,,", "bob,2,6,0,2,,", "cyd,4,6,2,2,1.1,",
-        "eve,,0,,,,no lesson",
-    ]  # fmt: skip
-    said = ["3 of 4 graded", "left out, neither folder nor .zip: fay.rar", "needs a look, for what the page says: cyd",
-            "not graded: eve: no lesson"]  # fmt: skip
-    assert grade_class.summary(grades, ["fay.rar"]).splitlines() == said
-    grades["ada"]["extra_data"] = {"isolation": "none"}
-    assert grade_class.summary(grades, ["fay.rar"]).splitlines() == [*said, grade_class.OPEN]
-
-
-def test_the_page_of_a_class_is_one_file_and_escapes_what_students_named():
-    grades = {"ada": graded(4, "passed"), "<b>bob": graded(0, "wrong"), "cyd": graded(2, "needs a look")}
-    grades["bob2"] = graded(4, "passed") | {"extra_data": {"look": {"1.2": ["os.kill", "<open>"]}}}
-    found = {name: grade_class.exercises(each) for name, each in grades.items()}
-    text = classpage.page(found, {name: grade_class.looks(each) for name, each in grades.items()},
-                          {"eve": "no <lesson>"}, "<all> in the open")  # fmt: skip
-    assert "<p class=look>&lt;all&gt; in the open</p>" in text
-    assert "<b>bob" not in text
-    assert "&lt;b&gt;bob" in text
-    assert "no &lt;lesson&gt;" in text
-    assert not re.search(r"(?:src|href)=", text)
-    assert classpage.what_failed({"name": "Sum first?: answer", "output": "you answered b. Not quite."}) == "answer b"
-    assert "Mean 4.5, median 5.0 of 6 points." in text
-    assert "<td>bob2</td><td>1.2</td><td>uses os.kill, &lt;open&gt;</td>" in text
-    assert re.search(r"1\.1 First.*62%.*its value \(4\)", text)
-    assert text.index("1.1 First") < text.index("1.2 Second")
-    assert "<td>cyd</td><td>1.1</td><td>got a list, not a map</td>" in text
-
-
-def test_submissions_of_every_form_are_found(tmp_path):
-    """Folders, archives, and the exports of Moodle and Canvas; two students of one name stay two."""
-    folder, scratch = tmp_path / "class", tmp_path / "scratch"
-    for name in ("ada", "Bob Ray_123_assignsubmission_file_", "Bob Ray_124_assignsubmission_file_", "__MACOSX", ".hid"):
-        (folder / name).mkdir(parents=True)
-        (folder / name / "05_gradcam.py").write_text("x = 1")
-    for name, member in (("cyd.zip", "work/05_gradcam.py"), ("eve_7_8_05_gradcam.zip", "../../05_gradcam.py"),
-                         ("ada.zip", "05_gradcam.py")):  # fmt: skip
-        with zipfile.ZipFile(folder / name, "w") as archive:
-            archive.writestr(member, "x = 2")
-            archive.writestr("__MACOSX/._05_gradcam.py", "junk")
-    for name in ("dan_LATE_1_2_05_gradcam.py", "dan_LATE_1_3_06_guided_backpropagation.py", "dan_4_5_05_gradcam.py",
-                 "dan_4_6_05_gradcam.py", "Bob Ray_125_assignsubmission_file_05_gradcam.py"):  # fmt: skip
-        (folder / name).write_text("x = 3")
-    (folder / "fay.zip").write_bytes(b"no archive")
-    (folder / "gus.rar").write_bytes(b"no zip")
-    (folder / "J\udcf6rg").mkdir()                                     # a name in another encoding than this system's
-    (folder / "J\udcfcrg").mkdir()
-    found, others = grade_class.submissions(folder, scratch)
-    files = {name: sorted(path.relative_to(place).as_posix() for path in place.rglob("*") if path.is_file())
-             for name, place in found.items()}  # fmt: skip
-    assert files == {
-        "Bob Ray_123": ["05_gradcam.py"], "Bob Ray_124": ["05_gradcam.py"], "Bob Ray_125": ["05_gradcam.py"],
-        "J\\udcf6rg": [], "J\\udcfcrg": [], "ada": ["05_gradcam.py"], "ada.zip": ["ada.zip/05_gradcam.py"],
-        "cyd": ["cyd.zip/work/05_gradcam.py"], "dan_1": ["05_gradcam.py", "06_guided_backpropagation.py"],
-        "dan_4": ["05_gradcam.py", "dan_4_6_05_gradcam.py"], "eve_7": [], "fay": ["fay.zip.unreadable"],
-    }  # fmt: skip
-    assert others == ["gus.rar"]
-    assert (folder / "ada" / "05_gradcam.py").read_text() == "x = 1"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["class", "scratch"]
-    with pytest.raises(ValueError, match="holds no submissions"):
-        grade_class.submissions(tmp_path / "nothing", scratch)
-
-
-def test_a_students_link_leads_nowhere(tmp_path):
-    """Neither what is unpacked nor what is read goes through it."""
-    outside, ada = tmp_path / "outside", tmp_path / "class" / "ada"
-    for folder in (outside, ada):
-        folder.mkdir(parents=True)
-    for name in ("conftest.py", "05_gradcam.py"):
-        (outside / name).write_text("the course's")
-    (ada / "w").symlink_to(outside)
-    (ada / "05_gradcam.py").symlink_to(outside / "05_gradcam.py")
-    members = ("w/conftest.py", "05_gradcam.py", "more/06_guided_backpropagation.py")
-    for name in ("a.zip", "w.zip"):
-        with zipfile.ZipFile(ada / name, "w") as archive:
-            for member in members:
-                archive.writestr(member, "mine")
-    found, _ = grade_class.submissions(tmp_path / "class", tmp_path / "scratch")
-    assert {path.name: path.read_text() for path in outside.iterdir()} == {
-        "conftest.py": "the course's", "05_gradcam.py": "the course's"
-    }  # fmt: skip
-    assert sorted(path.name for path in ada.iterdir()) == ["05_gradcam.py", "a.zip", "w", "w.zip"]
-    read = {name: file if isinstance(file, str) else file.read_text() for name, file in files_of(found["ada"]).items()}
-    assert read.pop("05_gradcam.py") == "it is a link, not a file"
-    assert set(read) == {f"{name}/{member}" for name in ("a.zip", "w.zip") for member in members}
-    assert set(read.values()) == {"mine"}
-
-
-def test_a_grade_is_kept_only_for_what_was_graded(tmp_path):
-    """A part three folders down, a helper, an option: each changes the fingerprint. What cannot be read is no error."""
-    part = tmp_path / "work" / "student" / "evaluation" / "planted_scenes.py"
-    part.parent.mkdir(parents=True)
-    part.write_text("x = 1")
-    found = [grade_class.fingerprint(tmp_path, ["--draw=1"]), grade_class.fingerprint(tmp_path, ["--draw=2"])]
-    assert grade_class.fingerprint(tmp_path, ["--draw=1"]) == found[0]
-    part.write_text("x = 2")
-    found.append(grade_class.fingerprint(tmp_path, ["--draw=1"]))
-    (tmp_path / "my_helper.py").symlink_to(tmp_path / "no_file")
-    found.append(grade_class.fingerprint(tmp_path, ["--draw=1"]))
-    with patch.object(Path, "read_bytes", side_effect=PermissionError):
-        found.append(grade_class.fingerprint(tmp_path, ["--draw=1"]))
-    assert len(set(found)) == 5
-
-
-def test_a_worker_that_dies_or_never_ends_costs_one_submission():
-    """The next one gets a new worker."""
-    ended = {"error": "the process that graded it was ended: too little memory, or too long. Grade this one by hand"}
-    assert grade_class.apart(os._exit, 1) == ended
-    assert grade_class.apart(partial(grade_class.within, 0.5, time.sleep), 60) == ended
-    assert grade_class.apart(str, 5) == grade_class.within(30, str, 5) == "5"
-
-
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in Linux's /proc")
-def test_workers_end_with_a_class_that_is_killed():
-    """SIGKILL leaves the program no time to end them."""
-    code = ("import os, time, grade; from functools import partial\n"
-            "if __name__ == '__main__':\n"
-            "    print(grade.apart(partial(eval, \"__import__('os').getpid()\"), {}), flush=True); time.sleep(60)")
-    environment = {**os.environ, "PYTHONPATH": str(Path(grade_class.__file__).parent)}
-    program = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment)
-    worker = int(program.stdout.readline())
-    program.kill()
-    program.wait()
-    for _ in range(100):
-        if not is_running(worker):
-            return
-        time.sleep(0.1)
-    os.kill(worker, signal.SIGKILL)
-    pytest.fail("a worker outlived the program that started it")
-
-
-def is_running(process: int) -> bool:
-    """Whether a process is there, and is no zombie that nobody has asked for."""
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def test_a_class_is_resumed(tmp_path, monkeypatch, capfd):
-    """With its seed; only what changed is graded again. A folder on which the grader fails does not stop the others."""
-    asked = []
-
-    def run(command):
-        options = dict(part.lstrip("-").split("=", 1) for part in command if "=" in part)
-        asked.append((Path(options["submission"]).name, options["draw"]))
-        if asked[-1][0] == "eve":
-            print("broken")
-            return 3
-        if asked[-1][0] == "fay":
-            raise MemoryError
-        Path(options["grades"]).write_text(json.dumps(graded(4, "passed")))
-        return 1
-
-    monkeypatch.setattr(pytest, "main", run)
-    monkeypatch.setattr(grade_class, "apart", lambda work, named: work(named))
-    for name in ("ada", "bob", "eve", "fay"):
-        (tmp_path / "class" / name).mkdir(parents=True)
-    options = [str(tmp_path / "class"), "--to", str(tmp_path / "grades.csv")]
-    assert grade_class.main(options) == 1
-    seed = asked[0][1]
-    assert asked == [(name, seed) for name in ("ada", "bob", "eve", "fay")]
-    assert (tmp_path / "grades.csv").read_text().count("\n") == 5
-    assert (tmp_path / "grades.html").exists()
-    (tmp_path / "class" / "bob" / "my_helpers.py").write_text("changed")
-    (tmp_path / "grades_each" / "ada.json").write_text("half a grade, of a full dis")
-    asked.clear()
-    assert grade_class.main(options) == 1
-    assert asked == [(name, seed) for name in ("ada", "bob", "eve", "fay")]
-    asked.clear()
-    assert grade_class.main(options) == 1
-    assert asked == [("eve", seed), ("fay", seed)]
-    assert grade_class.main([*options, "--draw=5"]) == 1
-    assert asked[2:] == [(name, "5") for name in ("ada", "bob", "eve", "fay")]
-    said = capfd.readouterr().out
-    assert said.count(f"--draw={seed}, isolation: ") == 3
-    assert "2 of 4 graded\nnot graded: eve: RuntimeError: pytest ended with status 3 and said: broken\n" in said
-    assert grade_class.main([str(tmp_path / "nothing"), "--to", str(tmp_path / "grades.csv")]) == 1
-    assert re.fullmatch(r"(.*\n)*error: .*nothing holds no submissions; .*\n", capfd.readouterr().err)

@@ -14,7 +14,8 @@ import pytest
 import yaml
 from grader.submission import answers_in, files_of, handed_in
 from questions import answer_in, is_question, name_of_answer, points_of, questions
-from test_exercises import TEXTS, answered, grade_class, make, secret_lines
+from test_class import grade_class
+from test_exercises import TEXTS, answered, make, secret_lines
 
 ROOT = make.ROOT
 LESSON = "05_gradcam"
