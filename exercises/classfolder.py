@@ -7,7 +7,7 @@ from pathlib import Path
 
 from grader.submission import NOT_OPENED, files_of, laid, note, shown
 
-MOODLE = re.compile(r"(?P<who>.+?_\d+)_assignsubmission_file_?(?P<file>.*)")
+MOODLE = re.compile(r"(?P<who>.+?_\d+)_assignsubmission_(?P<kind>file|onlinetext)_?(?P<file>.*)")
 CANVAS = re.compile(r"(?P<who>[^\W_][\w-]*?)(?:_LATE)?_(?P<id>\d+)_\d+_(?P<file>.+\.(?:py|ipynb|zip))", re.IGNORECASE)
 SKIPPED = ("__MACOSX",)
 
@@ -33,7 +33,20 @@ def submissions(folder: Path, scratch: Path) -> tuple[dict[str, Path], list[str]
             others.append(shown(path.name))
     if not parts:
         raise ValueError(f"{folder} holds no submissions; give the folder that holds one folder or .zip per student")
-    return {who: place_of(mine, scratch / who) for who, mine in parts.items()}, others
+    return {who: place_of(graded_parts(mine), scratch / who) for who, mine in parts.items()}, others
+
+
+def online_texts(folder: Path) -> list[str]:
+    """Whose online text Moodle exported: a page for a person to read."""
+    found = [MOODLE.fullmatch(path.name) for path in sorted(folder.glob("*"))]
+    return list(dict.fromkeys(shown(each["who"]) for each in found if each and each["kind"] == "onlinetext"))
+
+
+def graded_parts(parts: dict[str, Path]) -> dict[str, Path]:
+    """What one student handed in, without online texts in which no file could be graded, unless it is nothing else."""
+    files = {name: path for name, path in parts.items()
+             if "_assignsubmission_onlinetext" not in path.name or (path.is_dir() and files_of(path))}  # fmt: skip
+    return files or parts
 
 
 def owner(path: Path) -> tuple[str, str]:

@@ -34,7 +34,7 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from classfolder import submissions
+from classfolder import online_texts, submissions
 from classpage import page
 from grader.box import ISOLATIONS, chosen, missing
 from grader.submission import files_of, shown
@@ -197,10 +197,16 @@ def plain(text: str) -> str:
     return text.encode(errors="replace").decode()
 
 
-def summary(graded: dict[str, dict], others: list[str]) -> str:
-    """What needs an instructor; how the class did stands on the page."""
+def summary(graded: dict[str, dict], others: list[str], texts: list[str]) -> str:
+    """What needs an instructor; how the class did stands on the page.
+
+    Args:
+        others: what lay in the folder and is nobody's.
+        texts: whose online text is to be read.
+    """
     lines = [f"{sum('tests' in grades for grades in graded.values())} of {len(graded)} graded"]
     lines += [f"left out, neither folder nor .zip: {', '.join(others)}"] if others else []
+    lines += [f"wrote an online text as well, to read and not graded: {', '.join(texts)}"] if texts else []
     look = [name for name, grades in graded.items() if looks(grades)]
     lines += [f"needs a look, for what the page says: {', '.join(look)}"] if look else []
     lines += [f"not graded: {name}: {grades['error']}" for name, grades in graded.items() if "error" in grades]
@@ -254,7 +260,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(f"inputs drawn from --draw={draw}, isolation: {isolation}\nwrote {args.to}")
-    print(f"wrote {args.to.with_suffix('.html')}\n{summary(graded, others)}")
+    print(f"wrote {args.to.with_suffix('.html')}\n{summary(graded, others, online_texts(args.submissions))}")
     return 1 if errors else 0
 
 

@@ -21,6 +21,7 @@ from utils import PROJECT_ROOT
 
 sys.path.insert(0, str(PROJECT_ROOT / "exercises"))
 
+import classfolder
 import classpage
 import grade as grade_class
 
@@ -46,9 +47,10 @@ def test_table_and_summary_of_a_class():
     ]  # fmt: skip
     said = ["3 of 4 graded", "left out, neither folder nor .zip: fay.rar", "needs a look, for what the page says: cyd",
             "not graded: eve: no lesson"]  # fmt: skip
-    assert grade_class.summary(grades, ["fay.rar"]).splitlines() == said
+    assert grade_class.summary(grades, ["fay.rar"], []).splitlines() == said
     grades["ada"]["extra_data"] = {"isolation": "none"}
-    assert grade_class.summary(grades, ["fay.rar"]).splitlines() == [*said, grade_class.OPEN]
+    assert grade_class.summary(grades, ["fay.rar"], []).splitlines() == [*said, grade_class.OPEN]
+    assert "\nwrote an online text as well, to read and not graded: ada\n" in grade_class.summary(grades, [], ["ada"])
 
 
 def test_the_page_of_a_class_is_one_file_and_escapes_what_students_named():
@@ -102,6 +104,26 @@ def test_submissions_of_every_form_are_found(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["class", "scratch"]
     with pytest.raises(ValueError, match="holds no submissions"):
         grade_class.submissions(tmp_path / "nothing", scratch)
+
+
+def test_moodles_online_text_belongs_to_the_student_who_wrote_it(tmp_path):
+    """It is named, and no submission of its own; a lesson in it counts; alone it is a submission with nothing."""
+    folder = tmp_path / "class"
+    for name, file in (("Ada_7_assignsubmission_file_", "05_gradcam.py"), ("Bob_8_assignsubmission_file_", "a.py"),
+                       ("Ada_7_assignsubmission_onlinetext_", "onlinetext.html"),
+                       ("Bob_8_assignsubmission_onlinetext_", "05_gradcam.py"),
+                       ("Cyd_9_assignsubmission_onlinetext_", "onlinetext.html")):  # fmt: skip
+        (folder / name).mkdir(parents=True)
+        (folder / name / file).write_text("<p>See my file.</p>")
+    for name in ("Dan_10_assignsubmission_onlinetext_onlinetext.html", "Dan_10_assignsubmission_file_05_gradcam.py"):
+        (folder / name).write_text("x = 1")
+    found, others = grade_class.submissions(folder, tmp_path / "scratch")
+    assert (list(found), others) == (["Ada_7", "Bob_8", "Cyd_9", "Dan_10"], [])
+    assert found["Ada_7"] == folder / "Ada_7_assignsubmission_file_"
+    assert {Path(name).name for name in files_of(found["Bob_8"])} == {"a.py", "05_gradcam.py"}
+    assert files_of(found["Cyd_9"]) == {}
+    assert list(files_of(found["Dan_10"])) == ["05_gradcam.py"]
+    assert classfolder.online_texts(folder) == list(found)
 
 
 def test_a_students_link_leads_nowhere(tmp_path):
