@@ -18,6 +18,7 @@ import io
 import json
 import multiprocessing
 import os
+import re
 import secrets
 import sys
 import tempfile
@@ -178,18 +179,30 @@ def looks(grades: dict) -> dict[str, str]:
 
 
 def table(graded: dict[str, dict]) -> str:
-    """The CSV: a row a submission, a column an exercise."""
+    """The CSV: a row a submission, a column an exercise. A spreadsheet would take 8.10 alone for the number 8.1."""
     numbers = list(dict.fromkeys(number for grades in graded.values() for number in exercises(grades)))
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(["submission", "total", "possible", *numbers, "needs a look", "error"])
+    headers = [f"exercise {number}" for number in numbers]
+    writer.writerow(["submission", "total", "possible", *headers, "needs a look", "error"])
     for name, grades in graded.items():
         each = exercises(grades)
         possible = sum(entry["max_score"] for entry in each.values())
         total = f"{grades['score']:g}" if "score" in grades else ""
         points = [f"{each[number]['score']:g}" if number in each else "" for number in numbers]
-        writer.writerow([name, total, f"{possible:g}", *points, " ".join(looks(grades)), grades.get("error", "")])
+        look, error = looks_in_short(looks(grades)), no_formula(grades.get("error", ""))
+        writer.writerow([no_formula(name), total, f"{possible:g}", *points, look, error])
     return plain(text.getvalue())
+
+
+def looks_in_short(found: dict[str, str]) -> str:
+    """Where somebody should look, in one cell."""
+    return f"exercise{'s' * (len(found) > 1)} {' '.join(found)}" if found else ""
+
+
+def no_formula(text: str) -> str:
+    """A text that no spreadsheet runs: ' stands before what begins a formula, where a cell begins, or may begin."""
+    return re.sub(r"(^|[;\t\r\n])(?=\s*[=+@\-\uff1d\uff0b\uff20\uff0d]|[\t\r\n])", r"\1'", text)
 
 
 def plain(text: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import re
@@ -42,8 +44,8 @@ def test_table_and_summary_of_a_class():
     grades = {"ada": graded(4, "passed"), "bob": graded(0, "not attempted"), "cyd": graded(2, "needs a look"),
               "eve": {"error": "no lesson"}}  # fmt: skip
     assert grade_class.table(grades).splitlines() == [
-        "submission,total,possible,1.1,1.2,needs a look,error", "ada,6,6,4,2,,", "bob,2,6,0,2,,", "cyd,4,6,2,2,1.1,",
-        "eve,,0,,,,no lesson",
+        "submission,total,possible,exercise 1.1,exercise 1.2,needs a look,error", "ada,6,6,4,2,,", "bob,2,6,0,2,,",
+        "cyd,4,6,2,2,exercise 1.1,", "eve,,0,,,,no lesson",
     ]  # fmt: skip
     said = ["3 of 4 graded", "left out, neither folder nor .zip: fay.rar", "needs a look, for what the page says: cyd",
             "not graded: eve: no lesson"]  # fmt: skip
@@ -51,6 +53,22 @@ def test_table_and_summary_of_a_class():
     grades["ada"]["extra_data"] = {"isolation": "none"}
     assert grade_class.summary(grades, ["fay.rar"], []).splitlines() == [*said, grade_class.OPEN]
     assert "\nwrote an online text as well, to read and not graded: ada\n" in grade_class.summary(grades, [], ["ada"])
+
+
+def test_a_spreadsheet_reads_the_table_as_it_is_meant():
+    """No name is a formula, wherever a spreadsheet splits the line; 8.1 and 8.10 are two texts, and no numbers."""
+    names = ["+cmd", '=HYPERLINK("http://x","a")', "-1", "@sum", " =1", "\tx", "\rx", "a;=1", "\uff1d1", "ada-b @c; d"]
+    first = graded(2, "needs a look")["tests"][:2]
+    tests = [test | {"number": number} for number in ("8.1", "8.10") for test in first]
+    grades = {name: {"score": 4, "tests": tests} for name in names} | {"eve": {"error": "=1"}}
+    header, *rows = csv.reader(io.StringIO(grade_class.table(grades), newline=""))
+    assert [row[0] for row in rows] == [
+        "'+cmd", "'=HYPERLINK(\"http://x\",\"a\")", "'-1", "'@sum", "' =1", "'\tx", "'\rx", "a;'=1", "'\uff1d1",
+        "ada-b @c; d", "eve",
+    ]  # fmt: skip
+    assert header[3:5] == ["exercise 8.1", "exercise 8.10"]
+    assert rows[0][3:] == ["2", "2", "exercises 8.1 8.10", ""]
+    assert rows[-1][-1] == "'=1"
 
 
 def test_the_page_of_a_class_is_one_file_and_escapes_what_students_named():
