@@ -194,25 +194,32 @@ def test_networks_without_any_relu_are_refused(lesson, small_images):
         lesson.guided_backpropagation(Functional(repeated(F.relu6, times)), small_images, 0)
 
 
+def said_of(lesson, method: str) -> list[float]:
+    """The two numbers of a method, in a list, a tuple, an array or a tensor."""
+    found = torch.as_tensor(lesson.on_paper()[method], dtype=torch.float64).detach()
+    assert found.numel() == 2, f"two numbers are asked for, one for each pixel; got {found.numel()}"
+    return found.flatten().tolist()
+
+
 @pytest.mark.points(0.5, exercise="6.4", prediction=True)
 def test_on_paper_gradient(lesson):
     """The signals (1, -2, 3) meet gates that are open, open, closed; what passes times the rows of W, added up."""
     x = IMAGE.clone().requires_grad_()
     (expected,) = torch.autograd.grad(three_units()(x)[0, 0], x)
-    assert lesson.on_paper()["gradient"] == expected.flatten().tolist()
+    assert said_of(lesson, "gradient") == expected.flatten().tolist()
 
 
 @pytest.mark.points(0.75, exercise="6.4", prediction=True)
 def test_on_paper_deconvnet(lesson):
     """The first and the third signal are positive."""
     rows = three_units()[1].weight.detach()
-    assert lesson.on_paper()["deconvnet"] == (1 * rows[0] + 3 * rows[2]).tolist()
+    assert said_of(lesson, "deconvnet") == (1 * rows[0] + 3 * rows[2]).tolist()
 
 
 @pytest.mark.points(0.75, exercise="6.4", prediction=True)
 def test_on_paper_guided(lesson):
     """Only the first signal is positive *and* meets a unit that is on."""
-    assert lesson.on_paper()["guided"] == three_units()[1].weight.detach()[0].tolist()
+    assert said_of(lesson, "guided") == three_units()[1].weight.detach()[0].tolist()
 
 
 # BEGIN KEPT BACK
@@ -295,6 +302,8 @@ WRONG = [
     ("6.4", "deconvnet with the forward gate", "[4.0, -2.0]", "[1.0, 1.0]"),
     ("6.4", "guided without the forward gate", '"guided": [1.0, 1.0]', '"guided": [4.0, -2.0]'),
     ("6.4", "guided without the backward gate", '"guided": [1.0, 1.0]', '"guided": [-1.0, 1.0]'),
+    ("6.4", "pixels exchanged", "", "return {'gradient': (1, -1), 'deconvnet': (-2, 4), 'guided': (1, 1)}"),
+    ("6.4", "one number each", "", "return {'gradient': -1, 'deconvnet': 4, 'guided': 1}"),
     ("6.4", "signals not added up", "[4.0, -2.0]", "[3.0, -3.0]"),
 ]  # fmt: skip
 
@@ -312,6 +321,11 @@ RIGHT = [
      "    seen.pop(node, None)\nothers = Counter(seen.values())"),
     ("6.4", "worked out in code", PAPER, "W, v, x = three_units()[1].weight, torch.tensor([1.0, -2.0, 3.0]), "
      "torch.tensor([1.0, 2.0])\nreturn {name: (rule(v, W @ x) @ W).tolist() for name, rule in RULES.items()}"),
+    ("6.4", "tuples", PAPER, "return {'gradient': (-1, 1), 'deconvnet': (4.0, -2.0), 'guided': (1, 1)}"),
+    ("6.4", "tensors", PAPER, "return {name: torch.tensor(pair) for name, pair in "
+     "{'gradient': [-1, 1], 'deconvnet': [4, -2], 'guided': [1, 1]}.items()}"),
+    ("6.4", "maps of one image", PAPER, "return {name: method(three_units(), torch.tensor([1.0, 2.0]).reshape(1, 1, "
+     "1, 2), 0) for name, method in METHODS.items()}"),
     ("6.4", "as whole numbers", PAPER, "return {'gradient': [-1, 1], 'deconvnet': [4, -2], 'guided': [1, 1]}"),
 ]  # fmt: skip
 # END KEPT BACK
