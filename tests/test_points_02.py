@@ -20,6 +20,29 @@ EXERCISES = {  # title, difficulty, minutes, when
 IMAGES = torch.rand(3, 3, 2, 4, generator=drawing(1), dtype=torch.float64) * 2 - 1
 
 
+def smooth() -> nn.Module:
+    """A network without ReLU, float64: what its pixels leave over is not what its biases bring."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seeded(2))
+        hidden = nn.Sequential(nn.Conv2d(3, 4, 2), nn.Tanh(), nn.Flatten(), nn.Linear(12, 5), nn.Sigmoid())
+        return nn.Sequential(hidden, nn.Linear(5, 3)).double().eval()
+
+
+def left_over(model: nn.Module, images: torch.Tensor, targets: list[int]) -> torch.Tensor:
+    """Score minus gradient x input, of each image for its own class."""
+    x = images.clone().requires_grad_()
+    scores = model(x)[range(len(x)), targets]
+    (gradient,) = torch.autograd.grad(scores.sum(), x)
+    return (scores - (gradient * x).sum((1, 2, 3))).detach()
+
+
+def brought_by_biases(model: nn.Module, images: torch.Tensor, targets: list[int]) -> torch.Tensor:
+    """Each bias times the score's slope in it, added up, image by image."""
+    biases = [value for name, value in model.named_parameters() if name.endswith("bias")]
+    slopes = [torch.autograd.grad(model(image[None])[0, c], biases) for image, c in zip(images, targets, strict=True)]
+    return torch.stack([sum((b * s).sum() for b, s in zip(biases, each, strict=True)) for each in slopes]).detach()
+
+
 @pytest.mark.points(1, exercise="2.1")
 def test_product_on_a_linear_model(lesson, linear):
     """On a linear model a pixel's share is its weight times its value. The sign stays."""
@@ -49,9 +72,10 @@ def test_product_takes_the_slope_at_the_image(lesson):
 
 @pytest.mark.points(1, exercise="2.2")
 def test_what_is_left_of_a_linear_model_is_its_bias(lesson, linear):
-    """Which part of w x + b do the shares w x leave? Each image's own class counts."""
+    """Which part of w x + b do the shares w x leave? Each image's own class counts. What of a curved network?"""
     for targets in ([2, 0, 1], [1, 1, 0]):
         assert_tensor(lesson.unexplained_score(linear, IMAGES, targets), linear[1].bias.detach()[targets])
+        assert_tensor(lesson.unexplained_score(smooth(), IMAGES, targets), left_over(smooth(), IMAGES, targets))
 
 
 @pytest.mark.points(1, exercise="2.2")
@@ -69,13 +93,14 @@ def test_nothing_is_left_without_biases(lesson, small_images):
 @pytest.mark.points(1, exercise="2.2")
 def test_left_over_is_the_score_minus_the_shares(lesson, tiny, small_images):
     """The class is each image's own where none is given, in the score as in the shares."""
-    with torch.no_grad():
-        top = tiny(small_images).max(dim=1)
-    shares = lesson.gradient_times_input(tiny, small_images, top.indices).sum(dim=(1, 2, 3))
-    with unchanged(tiny, small_images):
-        found = lesson.unexplained_score(tiny, small_images)
-    assert_tensor(found, top.values - shares)
-    assert not found.requires_grad
+    for model, images in ((tiny, small_images), (smooth(), IMAGES)):
+        with torch.no_grad():
+            top = model(images).max(dim=1)
+        shares = lesson.gradient_times_input(model, images, top.indices).sum(dim=(1, 2, 3))
+        with unchanged(model, images):
+            found = lesson.unexplained_score(model, images)
+        assert_tensor(found, top.values - shares)
+        assert not found.requires_grad
 
 
 SHIFT = torch.tensor([1.0, -2.0, 0.5]).double()[:, None, None]
@@ -114,18 +139,20 @@ def test_the_gradient_survives_the_shift(lesson, tiny, small_images):
 
 @pytest.mark.points(1, exercise="2.4")
 def test_the_bias_of_a_linear_model_is_its_own_share(lesson, linear):
-    """In a linear model a class's bias passes through to its score as it is."""
+    """In a linear model a class's bias passes through to its score as it is. Elsewhere it counts with its slope."""
     for targets in ([2, 0, 1], [1, 1, 0]):
         assert_tensor(lesson.bias_share(linear, IMAGES, targets), linear[1].bias.detach()[targets])
+        expected = brought_by_biases(smooth(), IMAGES, targets)
+        assert_tensor(lesson.bias_share(smooth(), IMAGES, targets), expected)
 
 
 @pytest.mark.points(1, exercise="2.4")
 def test_biases_of_all_layers_count_with_their_slope(lesson, tiny, small_images):
-    """Score minus gradient x input, computed here; each image with its own class."""
-    x = small_images.clone().requires_grad_()
-    scores = tiny(x)[[0, 1, 2], [2, 0, 1]]
-    (gradient,) = torch.autograd.grad(scores.sum(), x)
-    assert_tensor(lesson.bias_share(tiny, small_images, [2, 0, 1]), (scores - (gradient * x).sum((1, 2, 3))).detach())
+    """With ReLU the biases bring what the pixels leave over. With smooth units they do not: ask the biases."""
+    found = lesson.bias_share(tiny, small_images, [2, 0, 1])
+    assert_tensor(found, left_over(tiny, small_images, [2, 0, 1]))
+    found = lesson.bias_share(smooth(), IMAGES, [2, 0, 1])
+    assert_tensor(found, brought_by_biases(smooth(), IMAGES, [2, 0, 1]))
 
 
 @pytest.mark.points(1, exercise="2.4", contract=True)
@@ -223,6 +250,9 @@ WRONG = [
      "return (score - attribution.sum(dim=(1, 2, 3))).abs()"),
     ("2.2", "first image only", "return score - attribution.sum(dim=(1, 2, 3))",
      "return (score - attribution.sum(dim=(1, 2, 3)))[:1].expand(len(images))"),
+    ("2.2", "what the biases bring, a network's of ReLU", "", "return bias_share(model, images, target)"),
+    ("2.2", "the score without any picture", "", "logits = model(torch.zeros_like(images)).detach()\n"
+     "return target_logits(logits, target_indices(target, model(images)))"),
     ("2.3", "wrong sign", "images - self.shift", "images + self.shift"),
     ("2.3", "no shift", "images - self.shift", "images"),
     ("2.3", "shift of the logits", "self.model(images - self.shift)", "self.model(images) - self.shift.sum()"),
@@ -246,6 +276,14 @@ WRONG = [
     ("2.4", "sum of all logits", "target_logits(logits, labels[i : i + 1]).sum()", "logits.sum()"),
     ("2.4", "probability instead of the logit", "target_logits(logits,", "target_logits(logits.softmax(dim=1),"),
     ("2.4", "all pictures at once", "image[None])", "images)"),
+    ("2.4", "what the pixels leave over", "",
+     "brought[i] = unexplained_score(model, image[None], int(labels[i]))[0]"),
+    ("2.4", "what the pixels leave over, worked out here", "", "x = image[None].requires_grad_()\n"
+     "score = target_logits(model(x), labels[i : i + 1]).sum()\n"
+     "(slope,) = torch.autograd.grad(score, x)\nbrought[i] = (score - (x * slope).sum()).detach()"),
+    ("2.4", "the score with and without biases", "", "without = {name: 0 * b for name, b in biases.items()}\n"
+     "scores = [functional_call(model, each, image[None])[0, labels[i]] for each in (biases, without)]\n"
+     "brought[i] = (scores[0] - scores[1]).detach()"),
     ("2.4", "left attached", ".detach()", ""),
     ("2.4", "the model's own parameters", "", "for b in parameters.values():\n    b.requires_grad_()\n"
      "score = target_logits(model(image[None]), labels[i : i + 1]).sum()\n"
