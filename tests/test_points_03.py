@@ -38,9 +38,20 @@ def seen(lesson, images: torch.Tensor, **options) -> list[torch.Tensor]:
     return over_there(lesson, watched, images, options | {"batch_size": SAMPLES})
 
 
-def gradients(model, image: torch.Tensor, target: int, lesson, **options) -> torch.Tensor:
+def assert_copies(copies: torch.Tensor, image: torch.Tensor, n_samples: int, noise_level: float, generator) -> None:
+    """Each copy is the image plus sigma times a draw of the generator's; or minus, which is as good."""
+    noise = torch.stack([torch.randn(image.shape, generator=generator) for _ in range(n_samples)]).to(image)
+    added = (copies - image) / (noise_level * (image.max() - image.min()))
+    assert added.any(), "what goes through the network is the image without noise"
+    assert_tensor(added * (added * noise).sum().sign(), noise)
+
+
+def gradients(model, image: torch.Tensor, target: int, lesson, seed: int = 0, **options) -> torch.Tensor:
     """The gradient at each noisy copy, slowly: the noise is recovered from a run on a network that records."""
-    x = torch.cat(over_there(lesson, watched, image[None], options)).requires_grad_()
+    source = torch.Generator().manual_seed(seed)
+    x = torch.cat(over_there(lesson, watched, image[None], options | {"generator": source}))
+    assert_copies(x, image, options["n_samples"], options["noise_level"], torch.Generator().manual_seed(seed))
+    x.requires_grad_()
     return torch.autograd.grad(model(x)[:, target].sum(), x)[0]
 
 
@@ -72,7 +83,7 @@ def test_no_noise_for_a_flat_image_or_level_zero(lesson, small_images):
 
 @pytest.mark.points(1, exercise="3.2")
 def test_smoothgrad_is_the_mean_over_its_noisy_copies(lesson, tiny, small_images):
-    """The same noisy copies, one by one: the mean of their gradients."""
+    """Each copy is the image plus its own noise, as strong as sigma says. The mean of the copies' gradients."""
     found = lesson.smoothgrad(tiny, small_images[1:2], 2, n_samples=7, noise_level=0.5, batch_size=3)
     expected = gradients(tiny, small_images[1], 2, lesson, n_samples=7, noise_level=0.5, batch_size=3)
     assert_tensor(found, expected.mean(dim=0, keepdim=True))
@@ -173,8 +184,7 @@ def test_no_gradient_is_computed_twice(lesson, small_images):
 def test_counts_weigh_the_means(lesson, tiny, small_images):
     """One sample more hardly moves a mean of twenty."""
     found = lesson.running_means(tiny, small_images[2:], 0, [20, 21], 0.5, seed=seeded(1))
-    samples = gradients(tiny, small_images[2], 0, lesson, n_samples=21, noise_level=0.5,
-                        generator=drawing(1))  # fmt: skip
+    samples = gradients(tiny, small_images[2], 0, lesson, seed=seeded(1), n_samples=21, noise_level=0.5)
     assert sorted(count for count in found if count) == [20, 21]
     assert_tensor(found[21], samples.mean(dim=0, keepdim=True))
 
@@ -289,6 +299,11 @@ WRONG = [
     ("3.2", "square of the sum", "gradients.square().sum(dim=0)", "gradients.sum(dim=0).square()"),
     ("3.2", "absolute gradients", "total[i] += gradients.sum", "total[i] += gradients.abs().sum"),
     ("3.2", "noise reused: the first copy for all", "sigma[i] * noise", "sigma[i] * noise[:1].expand_as(noise)"),
+    ("3.2", "no noise at all", "images[i] + sigma[i] * noise", "images[i].expand_as(noise)"),
+    ("3.2", "noise upwards only", "sigma[i] * noise", "sigma[i] * noise.abs()"),
+    ("3.2", "signs for noise", "sigma[i] * noise", "sigma[i] * noise.sign()"),
+    ("3.2", "one number for all pixels of a copy", "sigma[i] * noise",
+     "sigma[i] * noise[:, :1, :1, :1].expand_as(noise)"),
     ("3.2", "squares forgotten", "gradients.square()", "gradients"),
     ("3.2", "image added up as it gets noisier", "images[i] + sigma[i] * noise",
      "images[i] + (sigma[i] * noise).cumsum(dim=0)"),
@@ -352,6 +367,10 @@ RIGHT = [
     ("3.2", "copy by copy", "", "for z in noise:\n"
      "    gradient = vanilla_gradient(model, (images[i] + sigma[i] * z)[None], int(target[i]))[0]\n"
      "    total[i] = total[i] + gradient\n    total_square[i] = total_square[i] + gradient**2"),
+    ("3.2", "noise taken away", "images[i] + sigma", "images[i] - sigma"),
+    ("3.2", "two copies at a time", "", "for z in noise.split(2):\n"
+     "    gradients = vanilla_gradient(model, torch.add(images[i], z, alpha=float(sigma[i])), int(target[i]))\n"
+     "    total[i] += gradients.sum(0)\n    total_square[i] += (gradients * gradients).sum(0)"),
     ("3.3", "torch.where against rounding", "(mean_square - mean.square()).clamp(min=0)",
      "torch.relu(mean_square - mean * mean)"),
     ("3.4", "moved towards the new mean", "(done * means[done] + (count - done) * more) / count",
