@@ -123,6 +123,11 @@ def test_shares_add_up_and_baseline_swaps(lesson, tiny, small_images):
     assert_tensor(back, -found, rtol=1e-6, atol=1e-9)
 
 
+def stairs(x: torch.Tensor) -> torch.Tensor:
+    """Class c is the sum of colour c, cubed and rounded: it rises in steps, and its slope is 0 wherever one looks."""
+    return x.pow(3).round().sum(dim=(2, 3))
+
+
 @pytest.mark.points(1, exercise="4.3")
 def test_gap_by_hand(lesson, linear):
     """What do the shares say too much? Image by image, each with its own class."""
@@ -131,6 +136,8 @@ def test_gap_by_hand(lesson, linear):
     too_much = factor(0) * torch.tensor([0.5, -1.0, 0.0]).double()
     exact[:, 0, 0, 0] += too_much
     assert_tensor(lesson.completeness_gap(linear, images, exact, [2, 0, 1]), too_much)
+    expected = exact.sum(dim=(1, 2, 3)) - stairs(2 * images)[[0, 1, 2], [2, 0, 1]]
+    assert_tensor(lesson.completeness_gap(PixelFunction(stairs), 2 * images, exact, [2, 0, 1]), expected)
 
 
 @pytest.mark.points(1, exercise="4.3")
@@ -144,12 +151,14 @@ def test_gap_counts_from_the_baseline(lesson, linear):
         assert_tensor(gap, torch.zeros(3).double(), atol=1e-9, rtol=0)
         nothing = lesson.completeness_gap(linear, images, 0 * exact, 1, baseline=baseline)
         assert_tensor(nothing, -exact.sum(dim=(1, 2, 3)))
+        found = lesson.completeness_gap(PixelFunction(stairs), images, exact, 1, baseline=baseline)
+        assert_tensor(found, exact.sum(dim=(1, 2, 3)) - (stairs(images) - stairs(start))[:, 1])
 
 
 @pytest.mark.points(1, exercise="4.3")
 def test_gap_follows_the_images_class(lesson):
-    """The baseline's own top class is another one."""
-    model = PixelFunction(lambda x: torch.stack([x.sum(dim=(1, 2, 3)), 1 - x.sum(dim=(1, 2, 3))], dim=1))
+    """The baseline's own top class is another one. The scores are what the network says, not what slopes promise."""
+    model = PixelFunction(lambda x: torch.stack([stairs(x).sum(dim=1), 1 - stairs(x).sum(dim=1)], dim=1))
     images, more = torch.ones(2, 3, 1, 2).double(), torch.tensor([0.0, factor(0)]).double()
     with unchanged(model, images):
         gap = lesson.completeness_gap(model, images, images + more[:, None, None, None])
@@ -293,6 +302,14 @@ WRONG = [
     ("4.3", "probabilities", DIFFERENCE, "target_logits(logits.softmax(1), target) - target_logits("
      "model(baseline_images(images, baseline)).softmax(1), target)"),
     ("4.3", "baseline's score added", "target_logits(logits, target) - ", "target_logits(logits, target) + "),
+    ("4.3", "the slope in the middle for the scores", "", "images = images.detach()\n"
+     "start = baseline_images(images, baseline)\nwith torch.enable_grad():\n"
+     "    middle = ((images + start) / 2).requires_grad_()\n"
+     "    (slope,) = torch.autograd.grad(target_logits(model(middle), target).sum(), middle)\n"
+     "return attribution.sum((1, 2, 3)) - (slope * (images - start)).sum((1, 2, 3))"),
+    ("4.3", "the sum of finer integrated gradients for the scores", "",
+     "fine = integrated_gradients(model, images, target, baseline=baseline, n_steps=64)\n"
+     "return (attribution - fine).sum((1, 2, 3))"),
     ("4.4", "nothing computed", "", "won = torch.zeros(n_steps).to(images)"),
     ("4.4", "the last gain only, spread evenly", "", "difference = images[i] - baselines[i]\n"
      "slopes = [(gradients(a) * difference).sum(dim=(1, 2, 3)) for a in middles.split(batch_size)]\n"
