@@ -72,8 +72,8 @@ def explain_dataset(
         How many of the pictures are explained in the folder, and how many failed: together all that were named.
 
     Raises:
-        ValueError: whatever Explainer and the method refuse; no pictures; a folder with results of other pictures or
-            settings; GPUs that are not there.
+        ValueError: whatever Explainer and the method refuse; no pictures; a folder with results, or the list, of
+            other pictures or settings; GPUs that are not there.
         TimeoutError: nothing was finished for `patience` seconds.
         RuntimeError: Ray is not installed, or a worker could not work.
     """
@@ -98,7 +98,7 @@ def explain_dataset(
                     raise TimeoutError(f"{error}; {missing(folder, todo)}") from None
     for part in folder.glob(".*.part"):                                # of workers that were killed
         part.unlink(missing_ok=True)
-    return count_rows(folder, total)
+    return count_rows(folder, shards)
 
 
 def explain_shards(todo: list[dict], settings: tuple, workers: int | None, gpus_per_worker: float) -> Iterator[dict]:

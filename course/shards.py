@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
@@ -15,8 +17,9 @@ from course.explainer import Explanation
 from course.files import fingerprint, write
 from course.pictures import is_picture
 
-LISTING = "_pictures.jsonl"  # a path a line, as a JSON string; readers of Parquet ignore what begins with _ or .
+LISTING = "_pictures"  # .jsonl, a path a line, as a JSON string; readers of Parquet ignore what begins with _ or .
 ROWS = 100  # that a worker holds before it writes them
+SIZE = 2**20  # bytes read at once
 
 
 # The list of pictures
@@ -59,31 +62,61 @@ def absolute(path: str | os.PathLike) -> str:
 
 
 def write_listing(paths: object, folder: Path, settings: str, shard_size: int) -> list[dict]:
-    """Write the list of pictures into the folder, and give its parts: name, first byte and number of pictures of each.
+    """Write the list of pictures into the folder, and give its parts: name, list, first byte and number of pictures.
 
-    So neither this process nor Ray holds the paths, however many there are.
+    So neither this process nor Ray holds the paths, however many there are. The list's name follows from what is in it:
+    another run never exchanges the list that workers read.
     """
-    shards, pictures = [], iter(list_paths(paths))
-
-    def fill(stream: BinaryIO) -> None:
-        while part := list(islice(pictures, shard_size)):
-            lines = [f"{json.dumps(path)}\n" for path in part]          # plain ASCII, whatever is in the path
+    shards, kind = [], f"{LISTING}-{fingerprint(settings, shard_size)}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder) as stream:
+        for lines in parts_of(list_paths(paths), shard_size):
             name = f"{len(shards):08d}-{fingerprint(settings, *lines)}.parquet"
-            shards.append({"name": name, "start": stream.tell(), "count": len(part)})
+            shards.append({"name": name, "start": stream.tell(), "count": len(lines)})
             stream.write("".join(lines).encode())
-        names = {shard["name"] for shard in shards}
         if not shards:
             raise ValueError(f"there are no pictures in {paths}")
-        if any(file.name not in names for file in folder.glob("*.parquet")):
-            raise ValueError(f"{folder} has results for other pictures or settings; name another folder, or delete it")
+        check_alone(folder, {shard["name"] for shard in shards}, kind, stream)
+        listing = f"{kind}-{fingerprint(*(shard['name'] for shard in shards))}.jsonl"
+        stream.seek(0)
+        write(folder / listing, lambda file: shutil.copyfileobj(stream, file))
+    return [shard | {"listing": listing} for shard in shards]
 
-    write(folder / LISTING, fill)
-    return shards
+
+def parts_of(paths: Iterable[str], size: int) -> Iterator[list[str]]:
+    """The lines of a list, `size` at a time; plain ASCII, whatever is in a path."""
+    paths = iter(paths)
+    while part := list(islice(paths, size)):
+        yield [f"{json.dumps(path)}\n" for path in part]
+
+
+def check_alone(folder: Path, names: set[str], kind: str, stream: BinaryIO) -> None:
+    """Refuse a folder with results, or with another run's list, that does not go with this one.
+
+    A list of the same settings that is longer or shorter does: all that both have is in the same place.
+    """
+    if any(file.name not in names for file in folder.glob("*.parquet")):
+        raise ValueError(f"{folder} has results for other pictures or settings; name another folder, or delete it")
+    for file in folder.glob(f"{LISTING}-*.jsonl"):
+        if not (file.name.startswith(f"{kind}-") and one_begins_the_other(file, stream)):
+            raise ValueError(f"{folder} has the list of a run with other pictures or settings ({file.name}), which may "
+                             "still work; name another folder, or delete it")  # fmt: skip
+
+
+def one_begins_the_other(file: Path, stream: BinaryIO) -> bool:
+    """Whether two files are the same as far as the shorter one goes."""
+    stream.seek(0)
+    with file.open("rb") as other:
+        while (first := stream.read(SIZE)) and (second := other.read(SIZE)):
+            shorter = min(len(first), len(second))
+            if first[:shorter] != second[:shorter]:
+                return False
+    return True
 
 
 def read_listing(folder: Path, shard: dict) -> list[str]:
     """The paths of a part."""
-    with (folder / LISTING).open("rb") as stream:
+    with (folder / shard["listing"]).open("rb") as stream:
         stream.seek(shard["start"])
         return [json.loads(line) for line in islice(stream, shard["count"])]
 
@@ -139,13 +172,17 @@ def write_rows(stream: BinaryIO, explained: Iterator[Explanation]) -> None:
             file.write_table(pa.Table.from_pylist(rows, columns()))
 
 
-def count_rows(folder: Path, total: int) -> tuple[int, int]:
-    """How many rows of a finished folder are explained, and how many are errors; RuntimeError if some are missing."""
+def count_rows(folder: Path, shards: list[dict]) -> tuple[int, int]:
+    """How many rows of a finished folder are explained, and how many are errors; RuntimeError if other files are there.
+
+    Another run that began at the same time may have written them: a reader would get both.
+    """
     import pyarrow.dataset as ds
 
-    rows = ds.dataset(sorted(folder.glob("*.parquet")), columns(), format="parquet")
+    files, total = sorted(folder.glob("*.parquet")), sum(shard["count"] for shard in shards)
+    rows = ds.dataset(files, columns(), format="parquet")
     there, failed = rows.count_rows(), rows.count_rows(filter=ds.field("error").is_valid())
-    if there != total:
-        raise RuntimeError(f"{folder} has {there} rows for {total} pictures; did another run write into it? "
-                           "Delete it, or name another folder")  # fmt: skip
+    if there != total or [file.name for file in files] != sorted(shard["name"] for shard in shards):
+        raise RuntimeError(f"{folder} has {there} rows in {len(files)} files for {total} pictures in {len(shards)}; "
+                           "did another run write into it? Delete it, or name another folder")  # fmt: skip
     return there - failed, failed

@@ -167,6 +167,30 @@ def test_save_is_a_setting(here, tiny, tmp_path):
     assert sorted(file.name for file in (tmp_path / "saved" / scale.SAVED).iterdir()) == names
 
 
+@pytest.mark.parametrize("at_once", [False, True])
+def test_two_runs_in_one_folder_never_mix_without_a_word(at_once, here, tiny, tmp_path, monkeypatch):
+    """The second begins before the first has a result; both may find the folder empty if they begin at once."""
+    pd, work, second = pytest.importorskip("pandas", reason=NO_RAY), scale.explain_shards, []
+    explain = partial(explain_dataset, folder=tmp_path, method=sums_colours, model=tiny, target=0)
+    if at_once:
+        monkeypatch.setattr("course.shards.check_alone", lambda *_: None)
+
+    def late(todo: list[dict], *settings: object) -> Iterator[dict]:
+        if not second:
+            second.append("begun")
+            with nullcontext() if at_once else pytest.raises(ValueError, match="list of a run with other pictures"):
+                explain(["panda.jpg", "koala.jpg"])
+        return work(todo, *settings)
+
+    monkeypatch.setattr(scale, "explain_shards", late)
+    with pytest.raises(RuntimeError, match="another run") if at_once else nullcontext():
+        assert explain(["dog.jpg", "bird.jpg"]) == (2, 0)
+    sources = [list(pd.read_parquet(file)["source"]) for file in finished(tmp_path)]
+    assert ["dog.jpg", "bird.jpg"] in sources
+    assert len(sources) == 1 + at_once
+    assert second
+
+
 def test_a_part_is_on_the_disk_before_it_has_its_name(here, tiny, tmp_path, monkeypatch):
     """After a power failure a name without content would count as finished."""
     seen = []

@@ -81,7 +81,7 @@ def test_the_parts_of_a_list(tmp_path, size):
     assert [shard["count"] for shard in shards] == [min(size, 6 - start) for start in range(0, 6, size)]
     assert len({shard["name"] for shard in shards}) == len(shards)
     assert write_listing(paths, tmp_path, "settings", size) == shards
-    assert {shard["name"] for shard in write_listing(paths, tmp_path, "others", size)}.isdisjoint(
+    assert {shard["name"] for shard in write_listing(paths, tmp_path / "b", "others", size)}.isdisjoint(
         shard["name"] for shard in shards
     )
 
@@ -90,15 +90,29 @@ def test_results_of_something_else_are_not_mixed_or_overwritten(tmp_path):
     paths = [f"/nowhere/{i}.png" for i in range(4)]
     shards = write_listing(paths, tmp_path, "settings", 2)
     (tmp_path / shards[0]["name"]).touch()
-    listing = (tmp_path / LISTING).read_bytes()
+    (listing,) = tmp_path.glob(f"{LISTING}-*.jsonl")
+    before = listing.read_bytes()
     for changed, settings, size in ((paths[1:], "settings", 2), (paths, "others", 2), (paths, "settings", 3)):
         with pytest.raises(ValueError, match="results for other pictures or settings; name another folder"):
             write_listing(changed, tmp_path, settings, size)
-    assert write_listing([*paths, "/nowhere/4.png"], tmp_path, "settings", 2)[:2] == shards
-    write_listing(paths, tmp_path, "settings", 2)
-    assert (tmp_path / LISTING).read_bytes() == listing
+    longer = write_listing([*paths, "/nowhere/4.png"], tmp_path, "settings", 2)
+    assert [shard["name"] for shard in longer[:2]] == [shard["name"] for shard in shards]
+    assert write_listing(paths, tmp_path, "settings", 2) == shards
+    assert listing.read_bytes() == before
     with pytest.raises(ValueError, match="no pictures in"):
         write_listing([], tmp_path, "settings", 2)
+
+
+def test_another_list_is_refused_and_never_exchanged(tmp_path):
+    """The workers of a run that has no results yet read its list while the second run begins."""
+    paths = [f"/nowhere/{i}.png" for i in range(4)]
+    shards = write_listing(paths, tmp_path, "settings", 2)
+    for changed, settings, size in ((paths[1:], "settings", 2), (paths, "others", 2), (paths, "settings", 3)):
+        with pytest.raises(ValueError, match="list of a run with other pictures or settings"):
+            write_listing(changed, tmp_path, settings, size)
+    longer = write_listing([*paths, "/nowhere/4.png"], tmp_path, "settings", 2)
+    for run, inside in ((shards, paths), (longer, [*paths, "/nowhere/4.png"])):
+        assert [path for shard in run for path in read_listing(tmp_path, shard)] == inside
 
 
 # Rows
