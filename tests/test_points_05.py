@@ -1,5 +1,7 @@
 """Exercises of lesson 05, with their points."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -220,11 +222,28 @@ def test_coarse_maps_have_as_many_cells_as_asked(lesson):
     assert_tensor(lesson.coarse(maps, 12), maps)
 
 
-def drawn(*pixels: int):
-    """A method whose map of each image is its first channel, drawn so many pixels too far to the right."""
-    return lambda _model, images, target: torch.stack([
-        image[0].roll(pixels[int(c)], dims=1) for image, c in zip(images, target, strict=True)
-    ])
+def moved(map: torch.Tensor, pixels: float) -> torch.Tensor:
+    """A map moved to the right; by half a pixel it is the mean of two."""
+    return sum(map.roll(each, dims=1) for each in (math.floor(pixels), math.ceil(pixels))) / 2
+
+
+def drawn(maps: torch.Tensor, *pixels: float):
+    """A method with a map for each class, drawn so many pixels too far to the right.
+
+    Of the picture it sees one thing only, whether it is mirrored: which of its two ends is the brighter one?
+    """
+    def method(_model, images, target):
+        mirrored = (images[:, 0, 0, 0] < images[:, 0, 0, -1]).tolist()
+        return torch.stack([moved(maps[int(c)].flip(1) if other else maps[int(c)], pixels[int(c)])
+                            for c, other in zip(target, mirrored, strict=True)])  # fmt: skip
+
+    return method
+
+
+def shifts(lesson, maps: torch.Tensor, *pixels: float, **options) -> list[float]:
+    """What flip_shift says about maps that were drawn beside their place."""
+    images = torch.linspace(1, -1, maps.shape[2]).expand(len(maps), 3, *maps.shape[1:]).clone()
+    return lesson.flip_shift(drawn(maps, *pixels), None, images, torch.arange(len(maps)), **options).tolist()
 
 
 def some_pixels(count: int) -> list[int]:
@@ -236,29 +255,31 @@ def some_pixels(count: int) -> list[int]:
 @pytest.mark.points(1, exercise="5.6")
 def test_a_displaced_map_is_measured(lesson):
     """Drawn too far to the right is positive; mirrored pictures are displaced to the other side, so half the way."""
-    images = torch.randn(1, 3, 30, 120, generator=drawing(0))
+    maps = torch.randn(1, 30, 120, generator=drawing(0))
     for pixels in (*some_pixels(4), 3, -3):
-        assert lesson.flip_shift(drawn(pixels), None, images, torch.tensor([0])).tolist() == [pixels]
+        assert shifts(lesson, maps, pixels) == [pixels]
+        assert shifts(lesson, maps, pixels + 0.5) == [pixels + 0.5]
 
 
 @pytest.mark.points(1, exercise="5.6")
 def test_a_map_in_its_place_has_no_shift(lesson):
-    """However bright its edges are: only columns that have a partner count."""
-    images = torch.rand(2, 3, 20, 100, generator=drawing(1))
-    images[..., :5] += 3
-    assert lesson.flip_shift(drawn(0, 0), None, images, torch.tensor([0, 1])).tolist() == [0, 0]
-    near = torch.randn(1, 3, 30, 120, generator=drawing(2))
-    for pixels in (int(each / 2) for each in some_pixels(3)):
-        assert lesson.flip_shift(drawn(pixels), None, near, torch.tensor([0]), reach=20).tolist() == [pixels]
+    """However bright its edges are: only columns that have a partner count. A shift may end with half a pixel."""
+    maps = torch.rand(2, 20, 100, generator=drawing(1))
+    maps[..., :5] += 3
+    assert shifts(lesson, maps, 0, 0) == [0, 0]
+    near = torch.randn(1, 30, 120, generator=drawing(2))
+    for pixels in (each / 2 for each in (*some_pixels(3), 5)):
+        assert shifts(lesson, near, pixels, reach=20) == [pixels]
 
 
 @pytest.mark.points(1, exercise="5.6")
 def test_each_map_is_measured_by_itself(lesson):
     """Each map has its own shift. A map that is bright everywhere is no reason for another answer."""
-    images = torch.randn(3, 3, 30, 120, generator=drawing(3))
-    images[1] += 50                                                    # a map may have a high floor
-    pixels = [*some_pixels(2), 0]
-    assert lesson.flip_shift(drawn(*pixels), None, images, torch.tensor([0, 1, 2])).tolist() == pixels
+    maps = torch.randn(3, 30, 120, generator=drawing(3))
+    maps[1] += 50                                                      # a map may have a high floor
+    first, second = some_pixels(2)
+    assert shifts(lesson, maps, first, second, 0) == [first, second, 0]
+    assert shifts(lesson, maps, 0.5, second - 0.5, first) == [0.5, second - 0.5, first]
 
 
 # BEGIN KEPT BACK
@@ -368,6 +389,14 @@ WRONG = [
     ("5.6", "the whole way", "argmax(dim=1)] / 2", "argmax(dim=1)].double()"),
     ("5.6", "other sign", "argmax(dim=1)] / 2", "argmax(dim=1)] / -2"),
     ("5.6", "size of the shift only", "argmax(dim=1)] / 2", "argmax(dim=1)].abs() / 2"),
+    ("5.6", "whole pixels", "argmax(dim=1)] / 2", "argmax(dim=1)] // 2"),
+    ("5.6", "where the method draws one bright column", "", "middle = images.shape[3] // 2\n"
+     "probe = torch.zeros_like(images)\nprobe[..., middle] = 1\n"
+     "return (method(model, probe, target).sum(dim=1).argmax(dim=1) - middle).double()"),
+    ("5.6", "where the method draws a bright column of the picture's", "", "middle = images.shape[3] // 2\n"
+     "probe = images.clone()\nprobe[..., middle] += 1000\n"
+     "return ((method(model, probe, target) - plain).sum(dim=1).argmax(dim=1) - middle).double()"),
+    ("5.6", "against the picture, not its mirror image", "zip(plain, back", "zip(plain, images.mean(dim=1)"),
     ("5.6", "least alike", "nan_to_num(-1).argmax", "nan_to_num(-1).argmin"),
     ("5.6", "nothing computed", "torch.tensor(ways)[alike.nan_to_num(-1).argmax(dim=1)] / 2",
      "torch.zeros(len(plain))"),
