@@ -24,6 +24,7 @@ from course.checks import check_counts, check_device, check_inputs, one_line, ta
 from course.figures import overlay
 from course.files import fingerprint, safe_name, write
 from course.identity import identity
+from course.layers import as_modules
 from course.lesson import Lesson
 from course.pictures import find_picture, list_pictures, load_image
 from course.weights import in_bfloat16
@@ -37,6 +38,7 @@ ATTRIBUTIONS = {
     "deconvnet": "06_guided_backpropagation", "guided_grad_cam": "07_guided_gradcam",
 }  # fmt: skip
 
+NO_NUMBERS = "the map of {} has values that are no numbers, or infinite"
 THREADS = 2  # that read and write while the network works
 # Methods whose only forward pass is the one over the images: it gives the class as well
 ONE_PASS = ("vanilla_gradient", "gradient_times_input", "grad_cam", "hires_cam", "layer_cam", "guided_backpropagation",
@@ -57,7 +59,7 @@ class Explanation:
         image: (3, H, W), what the network saw, normalised.
         target, label, probability: the class explained; its softmax probability, in [0, 1].
         attribution: (3, H, W), or (H, W) for class activation maps; not rescaled.
-        map: (H, W): the attribution's largest absolute value over channels, or the class activation map itself.
+        map: (H, W): the attribution's largest absolute value over channels, or the class activation map itself; finite.
         error: one sentence, or None. Tensors are float32 on the CPU; with an error all of the above but source is None.
     """
 
@@ -139,7 +141,7 @@ class Explainer:
         batch_size: int = 8,
         bfloat16: bool = False,
     ) -> None:
-        if not callable(method) and method not in ATTRIBUTIONS:
+        if not callable(method) and (not isinstance(method, str) or method not in ATTRIBUTIONS):
             raise ValueError(f"there is no method {method!r}; there are {', '.join(ATTRIBUTIONS)}, or give a function")
         check_counts(batch_size=batch_size)
         check_device(device)
@@ -154,7 +156,8 @@ class Explainer:
         self.dtype = torch.float32 if self.bfloat16 else weight.dtype
         self.lock = lock_of(self.model)
         self.method = method if callable(method) else attribution_method(method)
-        self.one_pass = isinstance(method, str) and method in ONE_PASS
+        # A DenseNet's maps are taken from a chain of its parts, so its own output is not seen meanwhile
+        self.one_pass = isinstance(method, str) and method in ONE_PASS and as_modules(self.model) is self.model
         self.batch_size = batch_size
 
     def __enter__(self) -> Explainer:
@@ -173,7 +176,8 @@ class Explainer:
                 top class.
 
         Raises:
-            ValueError: a target that is no class, or not one for each input; whatever the method refuses.
+            ValueError: a target that is no class, or not one for each input; whatever the method refuses; a function of
+                your own that returns something else.
             RuntimeError: the explainer was closed.
         """
         pairs = with_targets(one_by_one(inputs), target)
@@ -197,6 +201,9 @@ class Explainer:
             if isinstance(item, Tensor):
                 check_inputs(self.model, item[None])
                 return Explanation(source, item.detach().float().cpu())
+            if is_values(item):
+                raise TypeError(f"{source} is {type(item).__name__}, no picture; PIL.Image.fromarray makes one of an "
+                                "array (H, W, 3) of bytes")  # fmt: skip
             return Explanation(source, preprocess_image(load_image(item) if is_path else item)[0])
         except (ValueError, TypeError, OSError) as error:
             return Explanation(source, error=one_line(error))
@@ -206,13 +213,15 @@ class Explainer:
         images = torch.stack([item.image for item in loaded]).to(self.device, self.dtype)
         with self.lock:
             logits, target, attribution = self._attribute(images, list(wanted))
-        attribution = attribution.float().cpu()
+        attribution = checked_attribution(attribution, images).detach().float().cpu()
         maps = channel_reduce(attribution) if attribution.ndim == 4 else attribution
         probability, labels = logits.softmax(dim=1).cpu(), class_labels(logits)
-        return [
+        found = [
             replace(item, target=c, label=labels[c], probability=p[c].item(), attribution=a.clone(), map=m.clone())
             for item, c, p, a, m in zip(loaded, target, probability, attribution, maps, strict=True)
         ]
+        return [item if item.map.isfinite().all() else Explanation(item.source, error=NO_NUMBERS.format(item.source))
+                for item in found]  # fmt: skip
 
     def _attribute(self, images: Tensor, wanted: list[int | None]) -> tuple[Tensor, list[int], Tensor]:
         """Logits (B, K), the classes explained, and what the method answers."""
@@ -245,7 +254,8 @@ class Explainer:
         Args:
             folder: where to; made if missing.
             inputs: paths of files and folders, one or several. In the fingerprint a file counts by its content, the
-                network by its weights, a function of your own by its code and by the values that it uses.
+                network by its weights, a function of your own by its code and by the values that it uses. Of two files
+                in different folders with the same name and content, the second counts by its path, too.
             target: as in explain.
             progress: show a bar.
 
@@ -258,8 +268,7 @@ class Explainer:
         """
         files = list_pictures([inputs] if isinstance(inputs, str | os.PathLike) else inputs)
         whose = self.settings()
-        named = [(file, c, f"{safe_name(file.stem)}-{fingerprint(whose, c, find_picture(file))}")
-                 for file, c in with_targets(files, target)]  # fmt: skip
+        named = list(with_names(with_targets(files, target), whose))
         todo = [(file, c, name) for file, c, name in named if not Path(folder, f"{name}.npz").exists()]
         failed, ahead = [], 4 * self.batch_size
         with ThreadPoolExecutor(THREADS) as pool:
@@ -270,6 +279,33 @@ class Explainer:
                 if explanation.error:
                     failed.append(explanation)
         return len(files) - len(failed), failed
+
+
+def checked_attribution(attribution: object, images: Tensor) -> Tensor:
+    """What a method returned for (B, C, H, W) images; ValueError unless it is one attribution or map for each."""
+    full, map = tuple(images.shape), (len(images), *images.shape[2:])
+    if isinstance(attribution, Tensor) and tuple(attribution.shape) in (full, map):
+        return attribution
+    got = "a tensor " + str(tuple(attribution.shape)) if isinstance(attribution, Tensor) else type(attribution).__name__
+    raise ValueError(f"a method must return a tensor, (B, C, H, W) or (B, H, W), of its images' size, here {full} or "
+                     f"{map}; this one returned {got}")  # fmt: skip
+
+
+def with_names(pairs: Iterable[tuple[Path, int | None]], settings: str) -> Iterator[tuple[Path, int | None, str]]:
+    """A file, its class, and the name of its result. A file that cannot be read has one, too: its error comes later.
+
+    A file that is like an earlier one, in another folder, has its path in the fingerprint as well.
+    """
+    earlier = {}
+    for file, c in pairs:
+        try:
+            place, content = find_picture(file).resolve(), fingerprint(settings, c, find_picture(file))
+        except OSError:
+            place, content = file, fingerprint(settings, c, str(file))
+        name = f"{safe_name(file.stem)}-{content}"
+        if earlier.setdefault(name, place) != place:
+            name = f"{safe_name(file.stem)}-{fingerprint(content, str(place))}"
+        yield file, c, name
 
 
 def save_one(folder: str | os.PathLike, explanation: Explanation, name: str) -> Explanation:
@@ -297,11 +333,16 @@ def one_by_one(inputs: object) -> Iterator:
         yield inputs
     elif isinstance(inputs, Tensor):
         yield from inputs
-    elif isinstance(inputs, Iterable):
+    elif isinstance(inputs, Iterable) and not is_values(inputs):
         for item in inputs:
             yield from one_by_one(item)
     else:
         yield inputs                                                   # no picture at all: its Explanation will say so
+
+
+def is_values(inputs: object) -> bool:
+    """Whether something that can be taken apart has pixels or bytes in it, not pictures."""
+    return isinstance(inputs, bytes | bytearray) or (isinstance(inputs, np.ndarray) and inputs.dtype.kind in "biufc")
 
 
 def with_targets(items: Iterable, target: object) -> Iterator[tuple]:

@@ -20,6 +20,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from course.checks import one_line
 from course.efficientnet_lite import EfficientNetLite0
+from course.layers import as_modules
 from course.paths import DATA_DIR
 
 # Name -> SHA-256 of data/weights/<name>.pt, as its conversion script prints it.
@@ -159,7 +160,7 @@ def in_bfloat16(model: nn.Module) -> nn.Module:
     Warns:
         RuntimeWarning: the network's device has no arithmetic for bfloat16, so that it will not be faster.
     """
-    network = copy.deepcopy(model).bfloat16()
+    network = as_modules(copy.deepcopy(model)).bfloat16()              # whose hooks below stay, also for a DenseNet
     weight = next(network.parameters(), torch.empty(0))
     if not has_bfloat16(weight.device):
         what = "AMX nor AVX512-BF16" if weight.device.type == "cpu" else "arithmetic for it"

@@ -14,10 +14,12 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count, islice
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torchvision
 from conftest import hook_count, relative_error, run_script, unchanged
 from PIL import Image
 from torch import Tensor, nn
@@ -172,6 +174,51 @@ def test_what_is_no_picture_is_an_error_of_its_own(tiny, small_images):
     assert "nothing.jpg" in found[4].error
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_map_with_values_that_are_no_numbers_is_that_pictures_error(value, tiny, small_images, tmp_path):
+    def method(model, images, target) -> Tensor:
+        return images.sum(dim=1) * torch.where(images.amax(dim=(1, 2, 3)) > 90, value, 1)[:, None, None]
+
+    inputs = [small_images[0], small_images[1] + 99, small_images[2]]
+    found = list(Explainer(tiny, method).explain(inputs, 0))
+    assert [item.error for item in found] == [None, "the map of input 1 has values that are no numbers, or infinite",
+                                              None]  # fmt: skip
+    explained, failed = Explainer(tiny, lambda m, x, c: x * value).save(tmp_path / "out", "dog.jpg")
+    assert (explained, len(failed)) == (0, 1)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("values", [np.zeros((2, 224, 224, 3), np.uint8), np.zeros((3, 8, 8)), b"picture"])
+def test_pixels_and_bytes_are_one_input_that_is_no_picture(values, tiny, small_images):
+    for inputs, place in ((values, 0), ([small_images[0], values], 1)):
+        found = list(Explainer(tiny, "grad_cam").explain(inputs))
+        assert len(found) == place + 1
+        assert found[place].error.startswith(f"input {place} is {type(values).__name__}, no picture; PIL.Image.from")
+    names = np.array([str(DATA_DIR / "dog.jpg"), "bird.jpg"])
+    assert [item.error for item in Explainer(tiny, "grad_cam").explain(names)] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("method", "got"),
+    [
+        (lambda m, x, c: x[:, 0].numpy(), "ndarray"),
+        (lambda m, x, c: 3.5, "float"),
+        (lambda m, x, c: None, "NoneType"),
+        (lambda m, x, c: x.abs().sum(), r"a tensor \(\)"),
+        (lambda m, x, c: x[:1], r"a tensor \(1, 3, "),
+        (lambda m, x, c: x[:, 0, :7, :7], r"a tensor \(3, 7, 7\)"),
+    ],
+)
+def test_what_a_function_of_ones_own_must_return(method, got, tiny, small_images):
+    images = torch.nn.functional.pad(small_images, (4, 4, 4, 4))
+    with pytest.raises(ValueError, match=rf"a method must return a tensor, \(B, C, H, W\) or .* returned {got}"):
+        list(Explainer(tiny, method).explain(images))
+
+
+def test_a_map_that_still_has_its_graph_can_be_saved(tiny, tmp_path):
+    assert Explainer(tiny, lambda m, x, c: (x * torch.ones((), requires_grad=True))).save(tmp_path, "dog.jpg")[0] == 1
+
+
 @pytest.mark.parametrize("targets", [[0], [0, 1], [0, 1, 2, 0], []])
 def test_not_one_target_for_each_input(tiny, small_images, targets):
     with pytest.raises(ValueError, match="target"):
@@ -207,6 +254,8 @@ def test_a_target_that_is_no_class(tiny, small_images, target):
 def test_refusals(tiny):
     with pytest.raises(ValueError, match=", ".join(ATTRIBUTIONS)):
         Explainer(tiny, "gradcam")
+    with pytest.raises(ValueError, match=r"there is no method \['grad_cam'\]"):
+        Explainer(tiny, ["grad_cam"])
     with pytest.raises(ValueError, match="batch_size"):
         Explainer(tiny, batch_size=0)
     with pytest.raises(ValueError, match="cpu"):
@@ -518,6 +567,25 @@ def test_one_forward_pass_for_class_and_map(method, tiny, small_images):
     assert len(calls) == alone + 1
 
 
+@pytest.mark.parametrize("bfloat16", [False, True])
+@pytest.mark.parametrize("method", ["grad_cam", "hires_cam", "layer_cam", "vanilla_gradient"])
+def test_densenet_as_torchvision_builds_it(method, bfloat16, photos):
+    """Its maps come from a chain of its parts; its logits are its own."""
+    torch.manual_seed(0)
+    net = torchvision.models.DenseNet(8, (1, 1), 8, num_classes=5).eval()
+    image = photos[:1, :, :64, :64]
+    with torch.no_grad():
+        logits = net(image)
+    (found,) = Explainer(net, method, bfloat16=bfloat16).explain(image)
+    expected = attribution_method(method)(net, image)[0]
+    if bfloat16:
+        assert torch.cosine_similarity(found.attribution.flatten(), expected.flatten(), dim=0) > 0.7
+    else:
+        assert found.target == logits.argmax()
+        assert found.probability == pytest.approx(logits.softmax(1).max().item())
+        torch.testing.assert_close(found.attribution, expected)
+
+
 def test_saving_in_threads_gives_the_values_of_explain(squeezenet, tmp_path):
     names = ["dog.jpg", "bird.jpg", "koala.jpg", "panda.jpg", "cat.jpg"]
     out = tmp_path / "out"
@@ -563,6 +631,37 @@ def test_a_bare_name_counts_by_its_content(squeezenet, tmp_path, monkeypatch):
     (tmp_path / "data" / "dog.jpg").write_bytes((DATA_DIR / "bird.jpg").read_bytes())
     assert explainer.save(tmp_path / "out", "dog.jpg") == (1, [])
     assert len(list((tmp_path / "out").glob("*.npz"))) == 2
+
+
+def test_two_files_of_one_name_and_content_have_two_results(squeezenet, tmp_path):
+    files = [tmp_path / folder / "dog.jpg" for folder in "ab"]
+    for file in files:
+        file.parent.mkdir()
+        shutil.copy(DATA_DIR / "dog.jpg", file)
+    for _ in range(2):
+        assert Explainer(squeezenet, "grad_cam").save(tmp_path / "out", [*files, files[0]]) == (3, [])
+        sources = [str(np.load(file)["source"]) for file in (tmp_path / "out").glob("*.npz")]
+        assert sorted(sources) == sorted(map(str, files))
+
+
+def test_a_file_that_may_not_be_read_is_its_own_error(squeezenet, folder, tmp_path, monkeypatch):
+    """The others go on. The fingerprint reads it first; who runs the tests may be allowed to read everything."""
+    read_bytes, is_open, locked = Path.read_bytes, Image.open, folder / "a_good.png"
+
+    def guarded(read):
+        def may_read(file, *arguments):
+            if Path(file) == locked:
+                raise PermissionError(13, "Permission denied", str(file))
+            return read(file, *arguments)
+
+        return may_read
+
+    monkeypatch.setattr(Path, "read_bytes", guarded(read_bytes))
+    monkeypatch.setattr(Image, "open", guarded(is_open))
+    explained, failed = Explainer(squeezenet, "grad_cam").save(tmp_path / "out", folder)
+    assert explained == 3
+    assert [item.source for item in failed] == [str(locked), *(str(folder / name) for name in BROKEN)]
+    assert "Permission denied" in failed[0].error
 
 
 def test_what_cannot_be_written_is_raised(squeezenet, tmp_path):

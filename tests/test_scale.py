@@ -191,6 +191,18 @@ def test_two_runs_in_one_folder_never_mix_without_a_word(at_once, here, tiny, tm
     assert second
 
 
+def test_a_map_of_no_numbers_is_an_error_here_as_in_one_process(here, tiny, tmp_path):
+    def nan(model, images, target):
+        return images.sum(dim=1) * (float("nan") if images.any() else 1)
+
+    assert explain_dataset("dog.jpg", tmp_path / "ray", method=nan, model=tiny, target=0) == (0, 1)
+    explained, (failed,) = Explainer(tiny, nan).save(tmp_path / "one", "dog.jpg", 0)
+    assert explained == 0
+    assert failed.error == "the map of dog.jpg has values that are no numbers, or infinite"
+    (table,) = map(pytest.importorskip("pandas").read_parquet, finished(tmp_path / "ray"))
+    assert list(table["error"]) == [failed.error]
+
+
 def test_a_part_is_on_the_disk_before_it_has_its_name(here, tiny, tmp_path, monkeypatch):
     """After a power failure a name without content would count as finished."""
     seen = []
