@@ -342,6 +342,8 @@ def relative_error(first: Tensor, second: Tensor) -> float:
 
 def assert_tensor(actual: object, expected: Tensor, **tolerances: float) -> None:
     """A plain tensor of that shape, dtype and value. A subclass could answer every question about itself."""
+    if isinstance(actual, tuple) and len(actual) == 2 and all(type(part) is Tensor for part in actual):
+        raise AssertionError("got two tensors where one belongs; .max(dim=...) returns .values and .indices")
     assert type(actual) is Tensor, f"got a {type(actual).__name__} where a Tensor belongs"
     assert actual.shape == expected.shape, f"the shape is {tuple(actual.shape)}, not {tuple(expected.shape)}"
     assert actual.dtype == expected.dtype, f"the dtype is {actual.dtype}, not {expected.dtype}"

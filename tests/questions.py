@@ -19,6 +19,8 @@ from markers import HEADING, Exercise, lesson_path, solution_regions
 ROOT = Path(__file__).resolve().parent.parent
 CHOICE = re.compile(r"^- \*\*([a-d])\*\* ", re.MULTILINE)
 POINTS = 1  # of every question
+LONGEST = 500  # characters of an answer that are read
+NOTHING = re.compile(r"None\s*(#.*)?")
 OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
              ast.Pow: math.pow}  # fmt: skip
 
@@ -103,12 +105,15 @@ def declared(lesson: str, name: str, root: Path = ROOT) -> dict:
 
 
 def answer_in(text: str, number: str) -> object:
-    """The answer in a lesson's text; None if there is none. Nothing is run.
+    """The last answer in a lesson's text; None if there is none. Nothing is run.
+
+    Indented, in capitals or not, with the `= None` that was handed out left above or below it.
 
     Raises:
         Unreadable: what stands there is neither a letter nor a number.
     """
-    found = re.findall(rf"^{name_of_answer(number)}[ \t]*(?::[^=\n]*)?=[ \t]*(.*)$", text, re.MULTILINE)
+    line = rf"^[ \t]*{name_of_answer(number)}[ \t]*(?::[^=\n]*)?=(?!=)[ \t]*(.*)$"
+    found = [said for said in re.findall(line, text, re.MULTILINE | re.IGNORECASE) if not NOTHING.fullmatch(said)]
     try:
         return read(found[-1]) if found else None
     except Unreadable as error:
@@ -121,6 +126,8 @@ def read(text: str) -> object:
     Raises:
         Unreadable: it is something else.
     """
+    if len(text) > LONGEST:
+        raise Unreadable("too long")
     try:
         return value_of(ast.parse(text.strip(), mode="eval").body)
     except (SyntaxError, ValueError, ArithmeticError, RecursionError, MemoryError) as error:

@@ -16,7 +16,7 @@ from datetime import datetime
 from itertools import cycle
 from pathlib import Path
 from threading import Timer
-from time import sleep
+from time import monotonic, sleep
 from types import SimpleNamespace
 from unittest.mock import MagicMock
 
@@ -100,15 +100,58 @@ def test_what_is_no_text_is_told(data):
 
 @pytest.mark.parametrize(
     "name", ["05_gradcam (1).py", "05_gradcam-2.ipynb", "ada_05_gradcam.py", "student/05_gradcam.py",
-             "work/lessons/05_gradcam copy.py", "05_gradcam_final.py"]
+             "work/lessons/05_gradcam copy.py", "05_gradcam_final.py", "05_gradcam - Copy (2).py", "5-gradcam.py",
+             "05_gradcam - Kopie.py", "05_gradcam_v2_ada.py", "05_gradcam.py.txt", "05_GradCAM-checkpoint.ipynb",
+             "05_gradcam.ipynb.json", "homework.py", "Untitled.ipynb"]
 )  # fmt: skip
 def test_renamed_and_nested_files_are_found_and_named(name, tmp_path):
     file = tmp_path / name
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(notebook(SOLVED) if name.endswith("ipynb") else SOLVED)
+    file.write_text(notebook(SOLVED) if "ipynb" in name else SOLVED)
+    (tmp_path / "06_guided_backpropagation.py").write_text(TEXTS["06_guided_backpropagation"])
     found = handed_in(files_of(tmp_path), LESSON)
     assert found.notes == (f"found as {name}",)
+    laid(zipped(tmp_path / "a.zip", {name: file.read_text()}), tmp_path / "laid")
+    assert handed_in(files_of(tmp_path / "laid"), LESSON).file == name
     assert candidates("06_guided_backpropagation", [name]) == []
+
+
+def test_names_that_only_look_like_a_lesson_are_left(tmp_path):
+    names = ["105_gradcam.py", "test_05_gradcam.py", "05_gradcams.py", "gradcam.py", "05_gradcam.md"]
+    assert candidates(LESSON, names) == []
+    assert candidates("advanced.lrp", ["lrp_rules.py", "lrp (1).py", "lrps.py"]) == ["lrp (1).py"]
+    hand_in(tmp_path, my_work__py="x = 1")
+    with pytest.raises(ValueError, match=r"05_gradcam\.py is missing \(my_work\.py is there\)"):
+        handed_in(files_of(tmp_path), LESSON)
+
+
+@pytest.mark.parametrize("piece", ["1", " 1", "copy", "(1)", "-_ "])
+def test_a_long_name_is_read_at_once(piece):
+    begin = monotonic()
+    for stem, lesson in (("05_gradcam", LESSON), ("lrp", "advanced.lrp")):
+        candidates(lesson, [f"{stem}{piece * 60}x.py"])
+    assert monotonic() - begin < 1
+
+
+def test_what_the_grader_says_about_a_file_cannot_be_written_by_a_student(tmp_path):
+    hand_in(tmp_path, **{f"{LESSON}__py__{ending}": "it had full points" for ending in ("unreadable", "0" * 16)})
+    assert files_of(tmp_path) == {}
+
+
+def test_a_pair_of_tensors_is_named(linear):
+    """The commonest slip: .max(dim=1) without .values."""
+    pair = torch.arange(6.0).reshape(2, 3).max(dim=1)
+    sent = wire.unpack(wire.pack(pair, lambda _: 0))
+    assert type(sent) is tuple
+    for found in (pair, sent):
+        with pytest.raises(AssertionError, match=r"got two tensors where one belongs; \.max\(dim=\.\.\.\) returns"):
+            assert_tensor(found, torch.tensor([2.0, 5.0]))
+
+
+def test_more_text_than_the_judge_can_look_through_is_for_a_person():
+    """A parsed line takes a kilobyte: two megabytes would take two gigabytes of the judge."""
+    for text, helpers in (("a\n" * 200_000, {}), (SOLVED, {"mine": "a\n" * 200_000})):
+        assert unusual(text, SOLVED, helpers) == {"": ["more than 300000 characters, which were not looked through"]}
 
 
 def test_links_are_no_submission(tmp_path):
@@ -223,7 +266,7 @@ def test_helper_modules_come_along(tmp_path):
     for file in room.glob("*.py"):                                     # what the course has there is no student's
         hand_in(tmp_path, **{f"evaluation___{file.stem}__py": file.read_bytes() + b"#" * (file.stem == "study")})
     study = (room / "study.py").read_text(encoding="utf-8") + "#"
-    assert helpers_of(files_of(tmp_path), list(TEXTS)) == {"mine": "y = 5", "more": "z = 6", "study": study}
+    assert helpers_of(files_of(tmp_path)) == {"mine": "y = 5", "more": "z = 6", "study": study}
 
 
 # Accidents: each befalls a lesson that is solved, and costs none of its points
@@ -431,7 +474,7 @@ def test_what_goes_out_can_be_printed_and_names_no_path():
     grading.tell(config, item, grading.broken(item, report.Outcome("error", "\x1b[31m(1) /home/ada/x.py: no text")))
     assert config.stash[grading.RESULTS]["a"][1].reason == "(1) ...: no text"
     assert [given["report"].longrepr for given in told if "report" in given] == ["(1) ...: no text", None]
-    failed = [[3, ["\x1b[31mMine"], "from '/home/ada/torch': " + "x" * 1000]]
+    failed = report.where_handed_in([[3, ["\x1b[31mMine"], "from '/home/ada/torch': " + "x" * 1000]], "abc", "abc")
     crash = SimpleNamespace(longrepr="NameError: x", outcome="failed", sections=[])
     reason = grading.judged("5.1", [crash], failed).reason
     assert reason.startswith("line 3 of the lesson did not run (Mine: from '...': xxx")
@@ -440,6 +483,8 @@ def test_what_goes_out_can_be_printed_and_names_no_path():
         with pytest.raises(Exception, match="xxx") as error:
             raise_again(names, "x" * 10**4)
         assert len(str(error.value)) <= longest
+    unjudged = SimpleNamespace(longrepr=("x.py", 3, "Skipped: nobody knows"), outcome="skipped", sections=[])
+    assert grading.judged("1.7", [unjudged], []) == report.Outcome("unjudged", "nobody knows")
     for said, kind in (("NotImplementedError", "gap"), ("NotImplementedError: 5.1", "gap"), ("KeyError", "wrong"),
                        ("NotImplementedError: 5.2", "wrong"), ("NotImplementedErrors", "wrong")):  # fmt: skip
         crash.longrepr = said
@@ -661,7 +706,7 @@ def test_ways_to_files_and_into_the_interpreter_are_flagged(code):
 @pytest.mark.parametrize(
     "code", ["getattr(layer, 'inplace', False)", "x.select(0, 1)", "x.to_sparse()", "np.random.rand()", "x.copy()",
              "torch.compile(f)", "scipy.signal.convolve(x, y)", "model.load_state_dict(state)", "np.array(x.chunk(2))",
-             "'the __init__ method'"],
+             "'the __init__ method'", "print(torch.__version__)"],
 )  # fmt: skip
 def test_what_answers_may_well_use_is_not_flagged(code):
     assert unusual(answered(SOLVED, {"5.1": [code]}), SOLVED, {}) == {}
@@ -746,3 +791,12 @@ def test_cheats_earn_nothing_and_harm_nobody(tried, isolation, tmp_path):
         assert str(make.ROOT) not in json.dumps(grades)
     assert not outside.exists()
     assert kept.read_text() == "ada's grade"
+
+
+@pytest.mark.slow
+def test_an_exercise_without_tests_is_told(tmp_path):
+    """2.6 is for a discussion."""
+    folder = hand_in(tmp_path / "ada", **{f"{LESSON}__py": SOLVED})
+    status, grades, printed = run_grader(folder, tmp_path / "grades.json", "--exercise=2.6", "--exercise=5.2")
+    assert (status, grades) == (4, {})
+    assert "in exercise 2.6 there is nothing to hand in, so there is no test" in printed

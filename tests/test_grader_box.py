@@ -21,7 +21,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from conftest import kept, unchanged
-from grader import answerer, plugin, wire
+from grader import answerer, plugin, report, wire
 from grader import box as box_module
 from grader.box import as_user, bubblewrap, copy_course, end_user, missing, surroundings
 from grader.judge import Box, Lost, Remote, is_list_of_failures
@@ -281,15 +281,24 @@ def test_slow_statements_at_the_top_share_their_time(monkeypatch):
     assert done.stdout == f"[{', '.join(lines)}] 5\n1\n"
 
 
-def test_statements_that_fail_are_noted_once():
-    failed = [[2, ["NameError"], "name 'x' is not defined"], [1, ["OSError"], "a"], [7, ["E"], "beyond the end"]]
-    text, notes = "import a\n    x + 1\nour_own = 1\n", []
-    config = SimpleNamespace(stash={plugin.NOTES: notes, plugin.TEXT: text.replace("our_own", "their_own")})
-    notes += plugin.new_notes(config, LESSON, text, [*failed, [3, ["E"], "no line of the student's"]])
-    assert notes == [f"{LESSON}: `x + 1` did not run (NameError: name 'x' is not defined)",
-                     f"{LESSON}: `import a` did not run (OSError: a)"]  # fmt: skip
-    assert plugin.new_notes(config, LESSON, text, failed) == []
-    assert len(plugin.new_notes(config, LESSON, text, [[1, ["E"], str(i)] for i in range(1000)])) == 8
+def test_statements_that_fail_are_noted_once_and_where_the_student_finds_them():
+    """What ran has the reference's lines in between, so its line numbers are others."""
+    own = "import a\n\n    x + 1\n".splitlines()
+    source = "import a\nour_own = 1\n" * 3 + "    x + 1\n"
+    failed = [[7, ["NameError"], "name 'x' is not defined"], [1, ["SyntaxError"], "bad (05_gradcam.py, line 5)"],
+              [1, ["SyntaxError"], "bad (<unknown>, line 1)"], [70, ["E"], "beyond the end"],
+              [2, ["E"], "no line of the student's"]]  # fmt: skip
+    found = report.where_handed_in(failed, source.splitlines(), own)
+    assert [(each.line, each.text) for each in found] == [(3, "x + 1"), (1, "import a"), (1, "import a")]
+    notes: list = []
+    config = SimpleNamespace(stash={plugin.NOTES: notes})
+    notes += plugin.new_notes(config, LESSON, found)
+    assert notes == [f"{LESSON}, line 3: `x + 1` did not run (NameError: name 'x' is not defined)",
+                     f"{LESSON}, line 1: `import a` did not run (SyntaxError: bad)"]  # fmt: skip
+    assert plugin.new_notes(config, LESSON, found) == []
+    more = [report.Failed(i, "x", "E", str(i)) for i in range(1000)]
+    assert len(plugin.new_notes(config, LESSON, more)) == 8
+    assert plugin.new_notes(config, "02_other", [report.Failed(1, "ANSWER_2_9 = a", "NameError", "a")]) == []
 
 
 # Time

@@ -64,7 +64,8 @@ def test_the_right_number_is_computed(name, question):
     [("ANSWER_1_5 = 'c'", "c"), ("ANSWER_1_5 = -0.5  # I think", -0.5), ("ANSWER_1_5 = 1 / 49", 1 / 49),
      ("ANSWER_1_5 = None", None), ("ANSWER_1_5 = 1\nANSWER_1_5 = 2", 2), ("", None), ("# ANSWER_1_5 = 3", None),
      ("ANSWER_1_5 = 1 / 2**3", 0.125), ("ANSWER_1_5=0.25 * 0.5", 0.125), ("ANSWER_1_5 = -(1 - 3) + 1", 3),
-     ("ANSWER_1_5: float = 0.125", 0.125), ("ANSWER_1_5 = b", "b"), ("ANSWER_1_5 = 10", 10)]
+     ("ANSWER_1_5: float = 0.125", 0.125), ("ANSWER_1_5 = b", "b"), ("ANSWER_1_5 = 10", 10),
+     ("ANSWER_1_5 = 3\nANSWER_1_5 = None  # here", 3), ("Answer_1_5 = 3", 3), ("    ANSWER_1_5 = 'c'", "c")]
 )  # fmt: skip
 def test_an_answer_is_read_not_run(line, answer):
     assert answer_in(line, "1.5") == answer

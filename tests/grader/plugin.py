@@ -25,13 +25,14 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from markers import announced, lesson_files, lesson_name, lesson_path, others_solved, untouched
+from markers import ANSWER, announced, lesson_files, lesson_name, lesson_path, others_solved, untouched
 from questions import is_question
 
 from course.files import write_text
 from grader import judge, report, submission, wire
 from grader.box import ISOLATIONS, chosen, copy_course, missing
-from grader.report import SHORT, Grade, Outcome, clean
+from grader.gaps import mended
+from grader.report import SHORT, Failed, Grade, Outcome, clean, where_handed_in
 from grader.unusual import unusual
 from utils import PROJECT_ROOT, import_lesson
 
@@ -109,6 +110,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         mark = item.get_closest_marker("points")
         if mark and (not wanted or mark.kwargs["exercise"] in wanted):
             chosen.append(item)
+    empty = [number for number in wanted if number not in {exercise_of(item) for item in chosen}]
+    if empty:
+        raise pytest.UsageError(f"in exercise {', '.join(empty)} there is nothing to hand in, so there is no test")
     config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
     items[:] = sorted(chosen, key=lambda item: (lesson_order(lesson_of(item)), exercise_key(exercise_of(item))))
 
@@ -122,7 +126,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
         raise session.Interrupted("the tests themselves could not be loaded")
     config = session.config
     files = submission.files_of(Path(config.option.submission))
-    helpers = submission.helpers_of(files, [lesson_name(file, PROJECT_ROOT) for file in lesson_files(PROJECT_ROOT)])
+    helpers = submission.helpers_of(files)
     config.stash[UNTIL] = time.monotonic() + SUBMISSION * config.option.time_limit * wire.crowd()
     try:
         with open_box(config):
@@ -271,10 +275,11 @@ def grade_lesson(
         for item in items:
             tell(config, item, broken(item, Outcome("error", str(reason), look=True)))
         return
-    config.stash[NOTES] += [clean(f"{lesson}: {note}") for note in found.notes]
     reference = (PROJECT_ROOT / f"{lesson_path(lesson)}.py").read_text(encoding="utf-8")
+    text, changes = mended(found.text, reference)
+    config.stash[NOTES] += [clean(f"{lesson}: {note}") for note in (*found.notes, *changes)]
     asked, not_loaded, config.stash[TEXT] = {exercise_of(item) for item in items}, 0, found.text
-    for where, used in unusual(found.text, reference, helpers).items():
+    for where, used in unusual(text, reference, helpers).items():
         if where in asked or not where:
             config.stash[LOOK][where or lesson] = [clean(each) for each in used]
     for exercise, group in groupby(items, exercise_of):
@@ -284,7 +289,7 @@ def grade_lesson(
                 reports = run_protocol(item)
                 tell(config, item, (judged(exercise, reports, []), reports))
             continue
-        if untouched(found.text, reference, exercise):                 # nothing to run
+        if untouched(text, reference, exercise):                 # nothing to run
             for item in group:
                 tell(config, item, broken(item, Outcome("gap", f"exercise {exercise} is not attempted")))
             continue
@@ -293,13 +298,13 @@ def grade_lesson(
                 reason = "the lesson could not be loaded for the exercises before this one"
                 tell(config, item, broken(item, Outcome("error", reason, look=True)))
             continue
-        alone = others_solved(found.text, reference, exercise)
+        alone = others_solved(text, reference, exercise)
         results = run_tests(config, lesson, alone, helpers, group)
         not_loaded += any(outcome.reason.startswith(LOADING) for outcome, _ in results.values())
         # answers that only fit together, with names of the student's own, need the lesson as it is
         failed = [item for item in group if again_as_it_is(results[item.nodeid][0])]
-        if failed and alone != found.text:
-            again = run_tests(config, lesson, found.text, helpers, failed)
+        if failed and alone != text:
+            again = run_tests(config, lesson, text, helpers, failed)
             results.update({key: value for key, value in again.items() if value[0].kind == "passed"})
         for item in group:
             tell(config, item, results[item.nodeid])
@@ -321,7 +326,8 @@ def run_tests(
         try:
             if not reason and (failed is None or box.process is None):
                 config.stash[LESSON], failed = box.load(lesson, source, helpers)
-                config.stash[NOTES] += new_notes(config, lesson, source, failed)
+                failed = where_handed_in(failed, source.splitlines(), config.stash[TEXT].splitlines())
+                config.stash[NOTES] += new_notes(config, lesson, failed)
             if not reason:
                 box.ask(do="calm")
         except judge.NoBox:
@@ -370,13 +376,12 @@ def time_limit(box: judge.Box, seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def new_notes(config: pytest.Config, lesson: str, source: str, failed: list) -> list[str]:
-    """One for each of the student's statements at the top of a lesson that did not run; ten a lesson at most."""
-    notes, lines, own = config.stash[NOTES], source.splitlines(), config.stash[TEXT].splitlines()
-    told = [(lines[line - 1], clean(f"{names[0]}: {said}", SHORT)) for line, names, said in failed
-            if 0 < line <= len(lines) and lines[line - 1] in own]  # fmt: skip
-    told = dict.fromkeys(clean(f"{lesson}: `{line.strip()[:60]}` did not run ({said})") for line, said in told)
-    room = 10 - sum(note.startswith(f"{lesson}: ") for note in notes)
+def new_notes(config: pytest.Config, lesson: str, failed: list[Failed]) -> list[str]:
+    """One for each statement that did not run; ten a lesson at most. An answer to a question is read, not run."""
+    notes = config.stash[NOTES]
+    told = dict.fromkeys(f"{lesson}, line {each.line}: `{each.text}` did not run ({clean(each.kind)}: {each.said})"
+                         for each in failed if not ANSWER.match(each.text))  # fmt: skip
+    room = 10 - sum("did not run" in note and note.startswith(f"{lesson}, ") for note in notes)
     return [note for note in told if note not in notes][: max(0, room)]
 
 
@@ -387,11 +392,12 @@ def run_protocol(item: pytest.Item) -> list[pytest.TestReport]:
     return runtestprotocol(item, log=False, nextitem=None)
 
 
-def judged(exercise: str, reports: list[pytest.TestReport], failed: list) -> Outcome:
-    """What became of a test, from its reports; `failed` are the lesson's own statements that did not run."""
+def judged(exercise: str, reports: list[pytest.TestReport], failed: list[Failed]) -> Outcome:
+    """What became of a test, from its reports; `failed` are the student's statements that did not run."""
     bad = [each for each in reports if each.outcome != "passed" or hasattr(each, "wasxfail")]
     if not bad:
         return Outcome("passed")
+    skipped = bad[0].outcome == "skipped"
     try:
         kind, text = report.reason_of(bad[0])
     except Exception:                                                  # no text of a student's ends a grading
@@ -400,15 +406,17 @@ def judged(exercise: str, reports: list[pytest.TestReport], failed: list) -> Out
         report.shorten(each)
     if kind == "NotImplementedError" and text in ("", exercise):
         return Outcome("gap", f"exercise {exercise} is not attempted")
+    if skipped:                                                        # a question, where nobody knows the answer
+        return Outcome("unjudged", text)
     if kind == "Unreadable":                                           # an answer to a question
         return Outcome("wrong", text, look=True)
     if kind == "Lost":
         return Outcome("error", text, lost=True, look="channel" in text)
     if failed and kind in ("AttributeError", "NameError", "StudentError"):
-        line, names, said = failed[0]
-        said = clean(f"{names[0]}: {said}", SHORT)
-        return Outcome("error", f"line {line} of the lesson did not run ({said})", look=True)
-    return Outcome("wrong", text if kind == "AssertionError" else f"{kind}: {text}".rstrip(": "))
+        first = failed[0]
+        said = clean(f"{first.kind}: {first.said}", SHORT)
+        return Outcome("error", f"line {first.line} of the lesson did not run ({said})", look=True)
+    return Outcome("wrong", text if kind in ("AssertionError", "StudentError") else f"{kind}: {text}".rstrip(": "))
 
 
 def broken(item: pytest.Item, outcome: Outcome) -> tuple[Outcome, list[pytest.TestReport]]:

@@ -19,12 +19,21 @@ PATHS = re.compile(r"(?<=')/[^']+(?=')|(?<![\w.])(?:/[\w.+-]+){2,}/?|[A-Za-z]:\\
 
 
 class Outcome(NamedTuple):
-    """What became of one test: "passed", "wrong", "gap" (not attempted) or "error", and why."""
+    """What became of one test: "passed", "wrong", "gap" (not attempted), "unjudged" or "error", and why."""
 
     kind: str
     reason: str = ""
     lost: bool = False  # the answering process is gone
     look: bool = False  # a person should look at it
+
+
+class Failed(NamedTuple):
+    """A statement at the top of a lesson that did not run: its line in the file handed in, its text, and why."""
+
+    line: int
+    text: str
+    kind: str
+    said: str
 
 
 class Test(NamedTuple):
@@ -60,6 +69,18 @@ def clean(text: str, longest: int = LONGEST) -> str:
     text = "".join(letter if letter.isprintable() else " " for letter in COLOURS.sub("", text[: 100 * longest]))
     line = " ".join(PATHS.sub("...", text).split())
     return line if len(line) <= longest else line[: longest - 3] + "..."
+
+
+def where_handed_in(failed: list, source: list[str], own: list[str]) -> list[Failed]:
+    """The student's own statements that did not run; `source` is what ran, with the reference's other exercises."""
+    found = []
+    for line, (kind, *_), said in failed:
+        text = source[line - 1] if 0 < line <= len(source) else ""
+        places = [i for i, each in enumerate(own, 1) if each == text]
+        if places and text.strip():
+            said = clean(re.sub(r" \([^()]*, line \d+\)$", "", said), SHORT)
+            found.append(Failed(min(places, key=lambda i: abs(i - line)), clean(text.strip()[:60]), kind, said))
+    return found
 
 
 def reason_of(report: pytest.TestReport) -> tuple[str, str]:
@@ -142,13 +163,15 @@ def grade(exercise: Exercise, results: list[tuple[pytest.Item, Outcome]], unusua
         return Grade(exercise, tests, "needs a look")
     if kinds == {"gap"}:
         return Grade(exercise, tests, "not attempted")
+    if kinds == {"unjudged"}:
+        return Grade(exercise, tests, "not judged")
     return Grade(exercise, tests, "error" if "error" in kinds else "wrong")
 
 
 def why(grade: Grade) -> str:
     """The reason that says most: an error more than a wrong value, that more than a gap."""
     failed = [test.outcome for test in grade.tests if test.outcome.kind != "passed"]
-    order = ("error", "wrong", "gap")
+    order = ("error", "wrong", "gap", "unjudged")
     return min(failed, key=lambda outcome: order.index(outcome.kind)).reason if failed else ""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import secrets
 import shutil
 import time
 import tokenize
@@ -13,19 +14,24 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from markers import ROOMS, lesson_path
+from markers import ROOMS, lesson_files, lesson_name, lesson_path, solution_regions
 
 from course.paths import PROJECT_ROOT
 
 SUFFIXES = (".py", ".ipynb")
+AS_TEXT = (".txt", ".json")  # which browsers append
 ARCHIVES = (".zip", ".rar", ".7z", ".tar", ".gz", ".tgz", ".bz2", ".xz")
 NOT_OPENED = "it is an archive, and was not opened"
-UNREADABLE = ".unreadable"  # after a file's name: what stands there instead of it, and why
+# After a file's name: why laid() wrote a note instead of it. No student can know this; processes started here do
+UNREADABLE = f".{os.environ.setdefault('GRADING_NOTES', secrets.token_hex(8))}"
 LARGEST = 20 << 20          # bytes of a file that could be a lesson
 DEEPEST = 6                 # folders in folders
 SKIPPED = {"__MACOSX", "__pycache__", "node_modules", "venv", "site-packages"}
 COURSE = {"outputs", "data", "tests", "course", "exercises"}  # the course's own, unless there is a lesson in one
-LESSON = re.compile(rf"(.*/)?((?!test_)[^/]*\d\d_[a-z][^/]*|({'|'.join(ROOMS)})/[^/]*)\.(py|ipynb)", re.IGNORECASE)
+LESSON = re.compile(rf"(.*/)?((?!test_)[^/]*\d\d_[a-z][^/]*|({'|'.join(ROOMS)})/[^/]*)\.(py|ipynb)(\.txt|\.json)?",
+                    re.IGNORECASE)  # fmt: skip
+
+EXERCISE = re.compile(r"# (?:EXERCISE|BEGIN SOLUTION) (\d+\.\d+)")
 
 Files = dict[str, Path | str]  # path inside a submission -> the file, or why it cannot be read
 
@@ -57,12 +63,25 @@ def files_of(folder: Path) -> Files:
                 elif path.suffix == UNREADABLE and not is_link:
                     with path.open(encoding="utf-8", errors="replace") as said:
                         found[name.removesuffix(UNREADABLE)] = shown(said.read(200))
-                elif path.suffix.lower() in (*SUFFIXES, *ARCHIVES) and (is_link or path.is_file()):
+                elif (kind_of(name) or path.suffix.lower() in ARCHIVES) and (is_link or path.is_file()):
                     found[name] = why_not(path) or path
         except OSError as error:
             found[shown(place.relative_to(folder).as_posix())] = f"the folder cannot be read ({type(error).__name__})"
     lessons = [name for name in found if LESSON.fullmatch(name)]
     return {name: file for name, file in found.items() if not in_course(name, lessons)}
+
+
+def kind_of(name: str) -> str:
+    """".py", ".ipynb" or "": which of these a file is, "05_gradcam.py.txt" too."""
+    path = PurePosixPath(name)
+    path = path.with_suffix("") if path.suffix.lower() in AS_TEXT else path
+    return path.suffix.lower() if path.suffix.lower() in SUFFIXES else ""
+
+
+def stem_of(name: str) -> str:
+    """A file's name without folders and without what says its kind."""
+    path = PurePosixPath(name)
+    return path.stem if path.suffix.lower() in SUFFIXES else PurePosixPath(path.stem).stem
 
 
 def why_not(path: Path) -> str:
@@ -87,15 +106,18 @@ def shown(name: str) -> str:
 
 
 def candidates(lesson: str, names: list[str]) -> list[str]:
-    """Of files handed in those that are this lesson, whatever a browser or a forge made of the name; exact names first.
+    """Of files handed in those that are this lesson, whatever people and browsers made of the name; exact names first.
 
-    "05_gradcam (1).py", "05_gradcam-2.ipynb", "ada_05_gradcam.py" and "student/05_gradcam.py" are lesson 05.
+    "05_gradcam (1).py", "5-gradcam - Copy.ipynb", "ada_05_gradcam_v2.py" and "student/05_gradcam.py.txt" are lesson 05.
+    A part has no number, so its name may be the beginning of a helper's: only copies of it are taken.
     """
     stem = lesson.rpartition(".")[2]
     exact = {lesson_path(lesson) + suffix for suffix in SUFFIXES} | {lesson + suffix for suffix in SUFFIXES}
-    again = r"(?:[ _-]?(?:\(\d+\)|copy|\d{1,2}|final|solved))*"
-    pattern = re.compile(rf"(?!test_)(?:.*[^0-9A-Za-z])?{re.escape(stem)}{again}", re.IGNORECASE)
-    same = [name for name in names if pattern.fullmatch(PurePosixPath(name).stem)]
+    words = "[ _-]+".join(re.escape(word) for word in stem.removeprefix("0").split("_"))
+    copies = r"(?:[ _-]*(?:\(\d+\)|\d|copy|final|solved))*"
+    zero, ending = ("0?", r"(?:[^a-z].*)?") if stem[0].isdigit() else ("", copies)
+    pattern = re.compile(rf"(?!test_)(?:.*[^0-9a-z])?{zero}{words}{ending}", re.IGNORECASE | re.DOTALL)
+    same = [name for name in names if kind_of(name) and pattern.fullmatch(stem_of(name))]
     return sorted(same, key=lambda name: (name not in exact, name.count("/"), len(name), name))
 
 
@@ -128,7 +150,7 @@ def script_of(file: Path | str) -> str:
     """
     if isinstance(file, str):
         raise ValueError(file)
-    if file.suffix.lower() == ".py":
+    if kind_of(file.name) == ".py":
         return decoded(file.read_bytes())
     import jupytext  # takes a second
 
@@ -165,17 +187,16 @@ def handed_in(files: Files, lesson: str) -> Found:
         ValueError: it is missing or cannot be read; the sentence says so.
     """
     names = candidates(lesson, list(files))
-    if not names:
-        closed = [f"{name}: {file}" for name, file in files.items()
-                  if isinstance(file, str) and not name.lower().endswith(SUFFIXES)][:3]  # it may be in there
-        raise ValueError(f"{lesson_path(lesson)}.py is missing" + (f" ({'; '.join(closed)})" if closed else ""))
-    texts, broken = {}, []
-    for name in names:
-        try:
-            texts[name] = script_of(files[name])
-        except (ValueError, OSError) as error:
-            broken.append(f"{name}: {error}")
+    texts, broken = read(files, names)
     full = [name for name in texts if answers_in(texts[name])]
+    if not full:
+        others, _ = read(files, strangers(files))
+        texts |= {name: text for name, text in others.items() if EXERCISE.findall(text) == numbers_of(lesson)}
+        full = [name for name in texts if answers_in(texts[name])]
+    if not texts and not broken:
+        closed = [f"{name}: {file}" for name, file in files.items() if isinstance(file, str) and not kind_of(name)]
+        there = [*closed, *(f"{name} is there" for name in strangers(files))][:3]  # it may be in one of these
+        raise ValueError(f"{lesson_path(lesson)}.py is missing" + (f" ({'; '.join(there)})" if there else ""))
     if broken and not full:                                            # the answers are in the one that is broken
         raise ValueError("; ".join(broken))
     full, notes = full or list(texts), list(broken)
@@ -189,16 +210,46 @@ def handed_in(files: Files, lesson: str) -> Found:
     return Found(texts[chosen], chosen, tuple(notes))
 
 
+def read(files: Files, names: list[str]) -> tuple[dict[str, str], list[str]]:
+    """The texts of those that can be read, by name, and a sentence for each other."""
+    texts, broken = {}, []
+    for name in names:
+        try:
+            texts[name] = script_of(files[name])
+        except (ValueError, OSError) as error:
+            broken.append(f"{name}: {error}")
+    return texts, broken
+
+
+def strangers(files: Files) -> list[str]:
+    """Files whose names are no lesson's: one may be a lesson all the same, saved as "homework"."""
+    taken = {name for lesson in lesson_names() for name in candidates(lesson, list(files))}
+    return [name for name, file in files.items() if name not in taken and kind_of(name) and isinstance(file, Path)][:50]
+
+
+@cache
+def lesson_names() -> tuple[str, ...]:
+    """All lessons and parts of the course."""
+    return tuple(lesson_name(file, PROJECT_ROOT) for file in lesson_files(PROJECT_ROOT))
+
+
+@cache
+def numbers_of(lesson: str) -> list[str]:
+    """The exercises of a lesson's gaps, in order."""
+    text = (PROJECT_ROOT / f"{lesson_path(lesson)}.py").read_text(encoding="utf-8")
+    return [region.exercise for region in solution_regions(text, lesson)]
+
+
 @cache
 def course_modules() -> frozenset[str]:
     """Texts of the modules that stand beside the parts. Who hands in the whole tree hands them in as well."""
     return frozenset(file.read_text(encoding="utf-8") for room in ROOMS for file in PROJECT_ROOT.glob(f"{room}/*.py"))
 
 
-def helpers_of(files: Files, lessons: list[str]) -> dict[str, str]:
+def helpers_of(files: Files) -> dict[str, str]:
     """Modules of the student's own, by name: scripts at the top of the folder, or beside the lessons, that are none."""
     found: dict[str, str] = {}
-    taken = {name for lesson in lessons for name in candidates(lesson, list(files))}
+    taken = {name for lesson in lesson_names() for name in candidates(lesson, list(files))}
     for name, path in files.items():
         module = PurePosixPath(name).stem
         if name in taken or isinstance(path, str) or path.suffix.lower() != ".py":
@@ -285,4 +336,5 @@ def wanted(info: zipfile.ZipInfo) -> bool:
     outside = info.filename.startswith(("/", "\\")) or ".." in path.parts
     link = (info.external_attr >> 16) & 0o170000 == 0o120000
     skipped = any(part in SKIPPED or part.startswith(".") for part in path.parts)
-    return not (info.is_dir() or outside or link or skipped) and path.suffix.lower() in (*SUFFIXES, *ARCHIVES)
+    archive = path.suffix.lower() in ARCHIVES
+    return not (info.is_dir() or outside or link or skipped) and bool(archive or kind_of(info.filename))

@@ -30,7 +30,8 @@ FILES = {  # attributes that read, write or load something, in any library
 }  # fmt: skip
 INSIDES = {"f_back", "f_locals", "f_globals", "f_builtins", "f_code", "gi_frame", "tb_frame", "co_code", "co_consts",
            "_getframe", "_C", "attrgetter", "methodcaller"}  # fmt: skip
-ORDINARY = {"__init__", "__name__", "__class__", "__call__", "__len__", "__all__", "__main__"}
+LONGEST = 300_000  # characters; the judge would need a kilobyte for each
+ORDINARY = {"__init__", "__name__", "__class__", "__call__", "__len__", "__all__", "__main__", "__version__"}
 MODULES = {"torch", "np", "numpy", "nn", "F", "plt"}  # what lessons call their packages
 METHODS = {"array", "chunk", "code", "select", "signal", "trace"}  # of tensors and packages; modules are called so, too
 
@@ -117,6 +118,8 @@ def unusual(text: str, reference: str, helpers: dict[str, str]) -> dict[str, lis
         reference: the course's own.
         helpers: texts of modules that were handed in with it.
     """
+    if len(text) + sum(map(len, helpers.values())) > LONGEST:
+        return {"": [f"more than {LONGEST} characters, which were not looked through"]}
     found: dict[str, set[str]] = {}
     try:
         regions = solution_regions(text, "submission")

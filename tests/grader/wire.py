@@ -53,7 +53,8 @@ def describe(value: object, buffers: list[bytes], keep: Callable[[object], int],
         return ["plain", value]
     if kind is float:
         return ["float", value.hex()]
-    if kind in (list, tuple, torch.Size) and depth < DEEPEST:
+    plain_pair = kind.__module__ == "torch.return_types" and isinstance(value, tuple)  # of .max(dim=1)
+    if (kind in (list, tuple, torch.Size) or plain_pair) and depth < DEEPEST:
         return ["list" if kind is list else "tuple", [describe(item, buffers, keep, depth + 1) for item in value]]
     if kind is dict and depth < DEEPEST:
         items = [[describe(part, buffers, keep, depth + 1) for part in pair] for pair in value.items()]
