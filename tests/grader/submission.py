@@ -190,7 +190,8 @@ def handed_in(files: Files, lesson: str) -> Found:
     texts, broken = read(files, names)
     full = [name for name in texts if answers_in(texts[name])]
     if not full:
-        others, _ = read(files, strangers(files))
+        first = numbers_of(lesson)[:1]                                 # to parse every notebook would take seconds
+        others, _ = read(files, [name for name in strangers(files) if first and mentions(files[name], first[0])])
         texts |= {name: text for name, text in others.items() if EXERCISE.findall(text) == numbers_of(lesson)}
         full = [name for name in texts if answers_in(texts[name])]
     if not texts and not broken:
@@ -225,6 +226,14 @@ def strangers(files: Files) -> list[str]:
     """Files whose names are no lesson's: one may be a lesson all the same, saved as "homework"."""
     taken = {name for lesson in lesson_names() for name in candidates(lesson, list(files))}
     return [name for name, file in files.items() if name not in taken and kind_of(name) and isinstance(file, Path)][:50]
+
+
+def mentions(file: Path, exercise: str) -> bool:
+    """Whether a file has the marker line of an exercise."""
+    try:
+        return any(f"{edge} {exercise}".encode() in file.read_bytes() for edge in ("EXERCISE", "BEGIN SOLUTION"))
+    except OSError:
+        return False
 
 
 @cache
