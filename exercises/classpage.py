@@ -7,6 +7,8 @@ from collections import Counter
 from html import escape
 from statistics import mean, median
 
+from classlook import NOT_HANDED_IN, in_words, lesson_of
+
 STYLE = """
 :root { color-scheme: light dark; --bar: #3b6ea5; --line: #8884; }
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 64rem; padding: 0 1rem; }
@@ -24,10 +26,12 @@ summary { cursor: pointer; margin: .5rem 0; }
 .look { background: #c8752233; }
 """
 
+UNTRIED = ("not attempted", NOT_HANDED_IN)
 Class = dict[str, dict[str, dict]]  # submission -> exercise -> title, score, max_score, result, tests
 
 
-def page(graded: Class, looks: dict[str, dict[str, str]], errors: dict[str, str], warning: str = "") -> str:
+def page(graded: Class, looks: dict[str, dict[str, str]], errors: dict[str, str], warning: str = "",
+         unasked: str = "") -> str:  # fmt: skip
     """The page's text.
 
     Args:
@@ -35,11 +39,15 @@ def page(graded: Class, looks: dict[str, dict[str, str]], errors: dict[str, str]
         looks: submission -> exercise or lesson that somebody should look at -> why.
         errors: submission -> why it was not graded.
         warning: what holds for all.
+        unasked: lessons that hardly anybody handed in.
     """
     good = {name: each for name, each in graded.items() if each}
     parts = [f"<h1>{len(graded)} submissions</h1>", f"<p class=look>{escape(warning)}</p>" if warning else ""]
     if good:
-        parts += [distribution(good), needs_a_look(looks), hardest(good), everyone(good, looks)]
+        numbers = {number for each in good.values() for number in each}
+        lessons = in_words({lesson_of(number) for number in numbers})
+        parts += [f"<p>Lessons: {lessons}. Exercises: {len(numbers)}.</p>",
+                  distribution(good), needs_a_look(looks, unasked), hardest(good), everyone(good, looks)]
     if errors:
         rows = [[escape(name), escape(reason)] for name, reason in errors.items()]
         parts += ["<h2>Not graded</h2>", html_table(["submission", "why"], rows)]
@@ -77,27 +85,33 @@ def distribution(good: Class) -> str:
 
 
 def hardest(good: Class) -> str:
-    """Every exercise by the share of its points that the class earned, with the test that failed most often.
+    """Every exercise by the share of its points that those earned who tried it, with the test that failed most often.
 
-    The ten hardest are shown, the others unfold.
+    The ten hardest are shown, the others unfold; what nobody tried comes last.
     """
     numbers = list(dict.fromkeys(number for each in good.values() for number in each))
-    rows = []
+    rows, untried = [], []
     for number in numbers:
         entries = [each[number] for each in good.values() if number in each]
-        share = mean(entry["score"] / entry["max_score"] for entry in entries)
-        tried = [entry for entry in entries if entry["result"] != "not attempted"]
+        tried = [entry for entry in entries if entry["result"] not in UNTRIED]
+        if not tried:
+            untried.append(number)
+            continue
+        share = mean(entry["score"] / entry["max_score"] for entry in tried)
         failed = Counter(what_failed(test) for entry in tried for test in entry["tests"] if test["status"] == "failed")
         common = f"{escape(failed.most_common(1)[0][0])} ({failed.most_common(1)[0][1]})" if failed else ""
         bar = f"<span class=track><span class=bar style='width:{share:.0%}'></span></span> {share:.0%}"
         name = escape(f"{number} {entries[0]['title']}")
-        rows.append((share, [name, bar, f"{len(tried)} of {len(entries)}", common]))
+        rows.append(((share, -len(tried)), [name, f"{len(tried)} of {len(entries)}", bar, common]))
     rows = [row for _, row in sorted(rows, key=lambda pair: pair[0])]
-    header = ["exercise", "points earned", "tried by", "what failed most often"]
-    text = "<h2>Hardest first</h2>" + html_table(header, rows[:10], (2,))
+    header, text = ["exercise", "tried by", "points of those who tried", "what failed most often"], ""
+    if rows:
+        text += html_table(header, rows[:10], (1,))
     if rows[10:]:
-        text += f"<details><summary>{len(rows) - 10} more</summary>{html_table(header, rows[10:], (2,))}</details>"
-    return text
+        text += f"<details><summary>{len(rows) - 10} more</summary>{html_table(header, rows[10:], (1,))}</details>"
+    if untried:
+        text += f"<p>Tried by nobody: {escape(', '.join(untried))}.</p>"
+    return f"<h2>Hardest first</h2>{text}"
 
 
 def what_failed(test: dict) -> str:
@@ -106,8 +120,9 @@ def what_failed(test: dict) -> str:
     return f"answer {given[1]}" if given else test["name"].partition(": ")[2] or test["name"]
 
 
-def needs_a_look(looks: dict[str, dict[str, str]]) -> str:
+def needs_a_look(looks: dict[str, dict[str, str]], unasked: str = "") -> str:
     """Who needs a look, where, and why: a row a submission and reason."""
+    common = f"<p>Hardly anybody handed in {escape(unasked)}. Nobody stands here for that.</p>" if unasked else ""
     rows = []
     for name, found in looks.items():
         reasons: dict[str, list[str]] = {}
@@ -115,8 +130,8 @@ def needs_a_look(looks: dict[str, dict[str, str]]) -> str:
             reasons.setdefault(why, []).append(where)
         rows += [[escape(name), escape(", ".join(where)), escape(why)] for why, where in reasons.items()]
     if not rows:
-        return "<h2>Needs a look</h2><p>Nobody.</p>"
-    return "<h2>Needs a look</h2>" + html_table(["submission", "where", "why"], rows)
+        return f"<h2>Needs a look</h2><p>Nobody.</p>{common}"
+    return f"<h2>Needs a look</h2>{common}" + html_table(["submission", "where", "why"], rows)
 
 
 def everyone(good: Class, looks: dict[str, dict[str, str]]) -> str:

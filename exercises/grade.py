@@ -1,6 +1,7 @@
 """Grade a class: every submission in a folder, into one table and one page.
 
     python exercises/grade.py submissions/ --to grades.csv -j 2
+    python exercises/grade.py submissions/ --to week1.csv --lesson 01 --lesson 02 --lesson 03
 
 A submission is a folder, a .zip, or the files of one student in a folder as Moodle, Canvas or Gradescope export it.
 Each one's grades are kept in grades_each/, beside the table, in Gradescope's format, and the class's seed with them. So
@@ -36,6 +37,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from classfolder import online_texts, submissions
+from classlook import asked_for, exercises, in_short, lessons_in_words, looks, rare
 from classpage import page
 from grader.box import ISOLATIONS, chosen, missing
 from grader.submission import files_of, shown
@@ -154,33 +156,10 @@ def apart(work: Callable[[tuple], dict], named: tuple[str, Path]) -> dict:
         return {"error": "the process that graded it was ended: too little memory, or too long. Grade this one by hand"}
 
 
-def exercises(grades: dict) -> dict[str, dict]:
-    """Exercise -> its title, score, max_score, result and tests."""
-    found: dict[str, dict] = {}
-    for test in grades.get("tests", []):
-        extra = test.get("extra_data", {})
-        entry = found.setdefault(test["number"], {"title": extra.get("exercise", ""), "score": 0.0, "max_score": 0.0,
-                                                  "result": extra.get("result", ""), "tests": []})  # fmt: skip
-        entry["score"] += test["score"]
-        entry["max_score"] += test["max_score"]
-        entry["tests"].append(test)
-    return found
-
-
-def looks(grades: dict) -> dict[str, str]:
-    """Exercise or lesson that a person should look at -> why."""
-    found: dict[str, str] = {}
-    for number, entry in exercises(grades).items():
-        if entry["result"] == "needs a look":
-            found[number] = next(t["output"].split("\n")[0] for t in entry["tests"] if t["status"] == "failed")
-    for where, used in grades.get("extra_data", {}).get("look", {}).items():
-        found[where] = "; ".join([f"uses {', '.join(used)}", *([found[where]] if where in found else [])])
-    return found
-
-
 def table(graded: dict[str, dict]) -> str:
     """The CSV: a row a submission, a column an exercise. A spreadsheet would take 8.10 alone for the number 8.1."""
     numbers = list(dict.fromkeys(number for grades in graded.values() for number in exercises(grades)))
+    unasked = rare(graded)
     text = io.StringIO()
     writer = csv.writer(text)
     headers = [f"exercise {number}" for number in numbers]
@@ -190,19 +169,23 @@ def table(graded: dict[str, dict]) -> str:
         possible = sum(entry["max_score"] for entry in each.values())
         total = f"{grades['score']:g}" if "score" in grades else ""
         points = [f"{each[number]['score']:g}" if number in each else "" for number in numbers]
-        look, error = looks_in_short(looks(grades)), no_formula(grades.get("error", ""))
+        look, error = in_short(looks(grades, unasked)), no_formula(grades.get("error", ""))
         writer.writerow([no_formula(name), total, f"{possible:g}", *points, look, error])
     return plain(text.getvalue())
-
-
-def looks_in_short(found: dict[str, str]) -> str:
-    """Where somebody should look, in one cell."""
-    return f"exercise{'s' * (len(found) > 1)} {' '.join(found)}" if found else ""
 
 
 def no_formula(text: str) -> str:
     """A text that no spreadsheet runs: ' stands before what begins a formula, where a cell begins, or may begin."""
     return re.sub(r"(^|[;\t\r\n])(?=\s*[=+@\-\uff1d\uff0b\uff20\uff0d]|[\t\r\n])", r"\1'", text)
+
+
+def page_of(graded: dict[str, dict]) -> str:
+    """The page for the instructor."""
+    unasked = rare(graded)
+    errors = {name: grades["error"] for name, grades in graded.items() if "error" in grades}
+    found = {name: looks(grades, unasked) for name, grades in graded.items()}
+    return plain(page({name: exercises(grades) for name, grades in graded.items()}, found, errors,
+                      OPEN if unboxed(graded) else "", lessons_in_words(unasked)))  # fmt: skip
 
 
 def plain(text: str) -> str:
@@ -220,7 +203,9 @@ def summary(graded: dict[str, dict], others: list[str], texts: list[str]) -> str
     lines = [f"{sum('tests' in grades for grades in graded.values())} of {len(graded)} graded"]
     lines += [f"left out, neither folder nor .zip: {', '.join(others)}"] if others else []
     lines += [f"wrote an online text as well, to read and not graded: {', '.join(texts)}"] if texts else []
-    look = [name for name, grades in graded.items() if looks(grades)]
+    unasked = rare(graded)
+    look = [name for name, grades in graded.items() if looks(grades, unasked)]
+    lines += [f"hardly anybody handed in {lessons_in_words(unasked)}: nobody needs a look for that"] if unasked else []
     lines += [f"needs a look, for what the page says: {', '.join(look)}"] if look else []
     lines += [f"not graded: {name}: {grades['error']}" for name, grades in graded.items() if "error" in grades]
     lines += [OPEN] if unboxed(graded) else []
@@ -251,30 +236,32 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--time-limit", type=float, default=10, help="seconds for a call (default: %(default)s)")
     parser.add_argument("--draw", type=int, metavar="SEED",
                         help="of the tests' inputs, one for all (default: the last run's, or random)")  # fmt: skip
+    parser.add_argument("--exercise", action="append", default=[], metavar="5.1", help="grade only this; repeatable")
+    parser.add_argument("--lesson", action="append", default=[], type=int, metavar="05",
+                        help="grade only this lesson's exercises, its parts' too; repeatable")  # fmt: skip
     parser.add_argument("--isolation", choices=("auto", *ISOLATIONS), default="auto")
     args = parser.parse_args(argv)
     isolation, kept = chosen(args.isolation), args.to.with_name(f"{args.to.stem}_each")
     try:
         if reason := missing(isolation):
             raise ValueError(reason)
+        asked = asked_for(args.exercise, args.lesson)
         with tempfile.TemporaryDirectory(prefix="class-") as scratch:
             found, others = submissions(args.submissions, Path(scratch))
             draw = seed(kept, args.draw)
-            options = [f"--time-limit={args.time_limit}", f"--isolation={isolation}", f"--draw={draw}"]
+            options = [f"--time-limit={args.time_limit}", f"--isolation={isolation}", f"--draw={draw}",
+                       *(f"--exercise={number}" for number in asked)]  # fmt: skip
             work = partial(within, LONGEST * args.time_limit, partial(grade, kept, options))
             results = list(tqdm(graded_class(found, work, max(1, args.j)), total=len(found), unit="submission"))
         graded = dict(zip(found, results, strict=True))
         write_text(args.to, table(graded))
-        errors = {name: grades["error"] for name, grades in graded.items() if "error" in grades}
-        text = page({name: exercises(grades) for name, grades in graded.items()},
-                    {name: looks(grades) for name, grades in graded.items()}, errors, OPEN if unboxed(graded) else "")
-        write_text(args.to.with_suffix(".html"), plain(text))
+        write_text(args.to.with_suffix(".html"), page_of(graded))
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(f"inputs drawn from --draw={draw}, isolation: {isolation}\nwrote {args.to}")
     print(f"wrote {args.to.with_suffix('.html')}\n{summary(graded, others, online_texts(args.submissions))}")
-    return 1 if errors else 0
+    return 1 if any("error" in grades for grades in graded.values()) else 0
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from utils import PROJECT_ROOT
 sys.path.insert(0, str(PROJECT_ROOT / "exercises"))
 
 import classfolder
+import classlook
 import classpage
 import grade as grade_class
 
@@ -88,6 +89,99 @@ def test_the_page_of_a_class_is_one_file_and_escapes_what_students_named():
     assert re.search(r"1\.1 First.*62%.*its value \(4\)", text)
     assert text.index("1.1 First") < text.index("1.2 Second")
     assert "<td>cyd</td><td>1.1</td><td>got a list, not a map</td>" in text
+
+
+def handing_in(lessons: str, result: str = "passed", maybe: str = "") -> dict:
+    """Grades of who handed in the lessons and parts whose names match, with this result, and nothing else.
+
+    Args:
+        maybe: what the grader says of a file that the others may be in.
+    """
+    tests = []
+    for number, home in classlook.homes().items():
+        is_there = re.match(lessons, home)
+        said = "its reason" if is_there else f"{home}.py is missing{maybe and f' ({maybe})'}"
+        its = result if is_there else "needs a look"
+        tests.append({"number": number, "name": f"{number}: a test", "score": float(its == "passed"), "max_score": 1,
+                      "status": "passed" if its == "passed" else "failed", "output": f"{said}\nHint: think",
+                      "extra_data": {"exercise": number, "result": its}})  # fmt: skip
+    return {"score": sum(test["score"] for test in tests), "tests": tests}
+
+
+def test_who_hands_in_what_was_asked_for_needs_no_look():
+    """A lesson that is missing is told once; not at all if hardly anybody handed it in, and something else is there."""
+    grades = {f"student{i}": handing_in("0[1-3]") for i in range(8)}
+    grades |= {"tree": handing_in(".", "not attempted"), "late": handing_in("0[12]"), "nobody": handing_in("none"),
+               "closed": handing_in("0[1-3]", maybe="a.rar: it is an archive, and was not opened"),
+               "stuck": handing_in("0[1-3]", "needs a look"), "eve": {"error": "no lesson"}}  # fmt: skip
+    header, *rows = csv.reader(io.StringIO(grade_class.table(grades), newline=""))
+    told = {row[0]: row[header.index("needs a look")] for row in rows}
+    numbers = " ".join(number for number, home in classlook.homes().items() if home < "04")
+    assert {name: look for name, look in told.items() if look} == {
+        "late": "not handed in: 03", "nobody": "not handed in: 01 to 09", "closed": "not handed in: 04 to 09",
+        "stuck": f"exercises {numbers}",
+    }  # fmt: skip
+    said = grade_class.summary(grades, [], [])
+    assert "hardly anybody handed in 04 to 09: nobody needs a look for that\n" in said
+    assert "needs a look, for what the page says: late, nobody, closed, stuck\n" in said
+    text = grade_class.page_of(grades)
+    assert "Hardly anybody handed in 04 to 09. Nobody stands here for that." in text
+    assert "<td>late</td><td>03</td><td>not handed in</td>" in text
+    assert "not read: a.rar: it is an archive, and was not opened</td>" in text
+    assert text.count("<td>student0</td>") == text.count("<td>tree</td>") == 1
+    assert text.count("<td>late</td>") == text.count("<td>closed</td>") == text.count("<td>stuck</td>") == 2
+
+
+def test_a_class_that_was_asked_for_all_is_told_who_left_a_lesson_out():
+    grades = {f"student{i}": handing_in(".") for i in range(3)} | {"late": handing_in("(?!07|advanced/lrp)")}
+    assert classlook.rare(grades) == set()
+    assert classlook.looks(grades["late"]) == {"07, advanced/lrp": "not handed in"}
+    assert classlook.rare({"late": grades["late"]}) == {"07_guided_gradcam", "advanced/lrp"}
+    assert classlook.rare({"nobody": handing_in("none")}) == set(classlook.homes().values())
+    assert classlook.in_short({"1.1": "x", "2.1": "y", "07": "not handed in"}) == "exercises 1.1 2.1; not handed in: 07"
+    assert classlook.in_words([9, 1, 4, 2, 6, 5]) == "01, 02, 04 to 06, 09"
+
+
+def test_a_file_that_is_there_is_no_file_that_is_missing():
+    """Nor is an exercise whose answer says what the grader would."""
+    grades = handing_in(".", "needs a look")
+    grades["tests"][0]["output"] = "02_gradient_input_saliency.py is missing"
+    grades["tests"][1] |= {"output": f"{classlook.homes()['1.2']}.py is missing",
+                           "extra_data": {"exercise": "", "result": "wrong"}}  # fmt: skip
+    assert classlook.absent(grades) == {}
+    assert classlook.looks(grades)["1.1"] == "02_gradient_input_saliency.py is missing"
+
+
+def test_what_nobody_tried_is_not_hardest():
+    """It comes last, without a row. What one of many tried and solved is not harder than what all of them failed."""
+    good = {f"tree{i}": handing_in(".", "not attempted") for i in range(3)} | {"bob": handing_in("0[12]")}
+    for grades in good.values():
+        for test in grades["tests"]:
+            if test["number"] == "1.4":
+                test |= {"score": 0, "status": "failed", "extra_data": {"exercise": "1.4", "result": "wrong"}}
+    text = classpage.hardest({name: grade_class.exercises(grades) for name, grades in good.items()})
+    names = re.findall(r"<tr><td>(\S+) \S+</td><td class=number>(\d of \d)</td>", text)
+    assert names[0] == ("1.4", "4 of 4")
+    assert ("1.1", "1 of 4") in names
+    assert re.search(r"<td>1\.1 1\.1</td>.*?</span> 100%", text)
+    assert {name for name, _ in names} == {n for n, home in classlook.homes().items() if home < "03"}
+    untried = ", ".join(number for number, home in classlook.homes().items() if home >= "03")
+    assert text.endswith(f"<p>Tried by nobody: {untried}.</p>")
+    nobody = classpage.hardest({"tree": grade_class.exercises(handing_in(".", "not attempted"))})
+    assert "<table" not in nobody
+
+
+def test_exercises_and_lessons_that_were_asked_for():
+    assert classlook.asked_for([], []) == []
+    assert classlook.asked_for(["8.10", "1.2", "8.2"], []) == ["1.2", "8.2", "8.10"]
+    first = [number for number in classlook.homes() if number.startswith("1.")]
+    assert classlook.asked_for(["3.1", "1.2"], [1]) == [*first, "3.1"]
+    parts = {classlook.homes()[number] for number in classlook.asked_for([], [9])}
+    assert {"advanced/lrp", "advanced/attention_rollout"} < parts
+    with pytest.raises(ValueError, match=r"^there is no exercise 1\.99, 2\.6 with points; there are 1\.1, "):
+        classlook.asked_for(["1.99", "1.1", "2.6"], [])                # 2.6 asks for no code
+    with pytest.raises(ValueError, match=r"^there is no lesson 12 with points; there are 01 to 09$"):
+        classlook.asked_for([], [12])
 
 
 def test_submissions_of_every_form_are_found(tmp_path):
@@ -222,11 +316,12 @@ def is_running(process: int) -> bool:
 
 def test_a_class_is_resumed(tmp_path, monkeypatch, capfd):
     """With its seed; only what changed is graded again. A folder on which the grader fails does not stop the others."""
-    asked = []
+    asked, wanted = [], []
 
     def run(command):
         options = dict(part.lstrip("-").split("=", 1) for part in command if "=" in part)
         asked.append((Path(options["submission"]).name, options["draw"]))
+        wanted.extend(part for part in command if part.startswith("--exercise"))
         if asked[-1][0] == "eve":
             print("broken")
             return 3
@@ -257,6 +352,16 @@ def test_a_class_is_resumed(tmp_path, monkeypatch, capfd):
     assert asked[2:] == [(name, "5") for name in ("ada", "bob", "eve", "fay")]
     said = capfd.readouterr().out
     assert said.count(f"--draw={seed}, isolation: ") == 3
+    assert wanted == []
+    for week in (["--lesson=01", "--exercise=8.10"], ["--exercise=8.10", "--lesson=1"], ["--exercise=8.10"]):
+        asked.clear()
+        wanted.clear()
+        assert grade_class.main([*options, *week]) == 1
+        assert len(asked) == (2 if week[1:] == ["--lesson=1"] else 4)  # the same in another order: two are kept
+    assert wanted == ["--exercise=8.10"] * 4
+    asked.clear()
+    assert grade_class.main([*options, "--exercise=1.99"]) == 1
+    assert (asked, capfd.readouterr().err.count("error: there is no exercise 1.99 ")) == ([], 1)
     assert "2 of 4 graded\nnot graded: eve: RuntimeError: pytest ended with status 3 and said: broken\n" in said
     assert grade_class.main([str(tmp_path / "nothing"), "--to", str(tmp_path / "grades.csv")]) == 1
     assert re.fullmatch(r"(.*\n)*error: .*nothing holds no submissions; .*\n", capfd.readouterr().err)
