@@ -38,7 +38,7 @@ from course.explainer import ATTRIBUTIONS, Explainer, explain_folders
 from course.figures import block_sums, map_grid
 from course.lesson import print_table, start
 from course.probes import correlation, mosaic, photo_edges, randomized, stages
-from course.scale import RAY_OPTIONS, check_options, explain_with_ray
+from course.scale import BATCH, RAY_OPTIONS, check_options, explain_with_ray
 from utils import channel_reduce, describe_targets, find_class, import_lesson, load_image, preprocess_image
 
 grad_cam = import_lesson("05_gradcam").grad_cam
@@ -72,7 +72,7 @@ def figure_idea() -> Figure:
 if __name__ == "__main__":
     options = {
         "--method": {"choices": ATTRIBUTIONS, "help": "explain every picture with it and save the results"},
-        "--batch-size": {"type": int, "default": 8, "help": "images at once (default: %(default)s)"},
+        "--batch-size": {"type": int, "help": f"images at once (default: {BATCH})"},
         **RAY_OPTIONS,
     }
     lesson = start("07_guided_gradcam", "Guided Grad-CAM: lines times place. With --method, explain whole folders.",

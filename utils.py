@@ -83,7 +83,7 @@ def load_model(name: str = "resnet50", device: str | torch.device | None = None)
         RuntimeError: a weight file is missing or damaged.
         ConnectionError: torchvision's weights could not be downloaded.
     """
-    known = [*EMBEDDED, *torchvision.models.list_models(module=torchvision.models)]
+    known = list(dict.fromkeys([*EMBEDDED, *torchvision.models.list_models(module=torchvision.models)]))
     if name not in known:
         near = difflib.get_close_matches(str(name).lower(), known, n=3, cutoff=0.4) or list(EMBEDDED)
         raise ValueError(f"there is no model {name!r}; did you mean {', '.join(near)}?")

@@ -27,6 +27,10 @@ def write(file: Path, fill: Callable[[BinaryIO], object], *, on_disk: bool = Fal
                 stream.flush()
                 os.fsync(stream.fileno())
         os.replace(partial, file)
+    except OSError as error:
+        if error.errno and not error.filename:                         # of a full disk the system does not say where
+            error.filename = str(file)
+        raise
     finally:
         partial.unlink(missing_ok=True)
 

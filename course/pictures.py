@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import warnings
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from course.paths import DATA_DIR
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of RGB in [0, 1]
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+FOLDERS = ", only folders; name these (with --method and --ray lesson 07 goes into them)"
 MAX_PIXELS = 89_478_485  # Pillow's own limit, 256 MiB of RGB; Pillow alone would only warn
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 
@@ -40,8 +42,7 @@ def load_image(path: str | os.PathLike) -> Image.Image:
     if file.is_dir():
         raise ValueError(f"{path} is a folder; name a picture inside it")
     if not file.exists():
-        names = sorted(sample.name for sample in DATA_DIR.glob("*.jpg"))
-        raise FileNotFoundError(f"there is no picture {path}; data/ has {', '.join(names)}")
+        raise FileNotFoundError(f"there is no picture {path}{nearest(file) if file.parent == DATA_DIR else ''}")
     try:
         with Image.open(file) as image:
             if image.width * image.height > MAX_PIXELS:
@@ -57,6 +58,12 @@ def find_picture(path: str | os.PathLike) -> Path:
     """Where a picture is: as named, or in data/ if that is a bare name and there is no such file here."""
     file = Path(path)
     return DATA_DIR / file if file.name == str(path) and not file.exists() else file
+
+
+def nearest(file: Path) -> str:
+    """For a bare name that is no photograph of data/: which are like it."""
+    near = difflib.get_close_matches(file.name, [photo.name for photo in DATA_DIR.glob("*.jpg")])
+    return ", neither here nor in data/" + f"; did you mean {' or '.join(near)}?" * bool(near)
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
@@ -102,7 +109,8 @@ def list_pictures(names: Sequence[str | os.PathLike]) -> list[Path]:
         if name.is_dir():
             inside = sorted(file for file in name.iterdir() if is_picture(file) and file.is_file())
             if not inside:
-                raise ValueError(f"{name} has no pictures in it")
+                folders = any(file.is_dir() for file in name.iterdir())
+                raise ValueError(f"{name} has no pictures in it" + FOLDERS * folders)
             files += inside
         else:
             files.append(name)

@@ -16,6 +16,7 @@ import copy
 import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -30,20 +31,22 @@ from course.checks import check_counts, one_line
 from course.explainer import Explainer, Explanation
 from course.files import fingerprint, safe_name, write
 from course.lesson import Lesson
-from course.shards import count_rows, missing, read_listing, write_listing, write_rows
+from course.shards import count_rows, first_errors, missing, read_listing, write_listing, write_rows
 from utils import load_model
 
 SAVED = "_saved"  # what save=True writes
 # A GPU that failed is lost to its process: no later picture can be explained there
 LOST = getattr(torch, "AcceleratorError", ())
 NO_ROOM = (MemoryError, torch.OutOfMemoryError)  # too many workers, or other programs; not the picture's fault
+BATCH, PART = 8, 100  # images at once, pictures in a file, where nothing else is asked for
+SHOWN = 3  # reasons of failed pictures that the command prints
 CPUS = 0.5  # asked for by a worker: if half of the machines are lost, those that are left can take all workers
 
 
 def explain_dataset(
     paths: object, folder: str | os.PathLike, *, method: str | Callable, model: str | nn.Module,
-    target: int | None = None, batch_size: int = 8, workers: int | None = None, gpus_per_worker: float = 0,
-    address: str | None = None, shard_size: int = 100, patience: float = 1800, bfloat16: bool = False,
+    target: int | None = None, batch_size: int = BATCH, workers: int | None = None, gpus_per_worker: float = 0,
+    address: str | None = None, shard_size: int = PART, patience: float = 1800, bfloat16: bool = False,
     save: bool = False, progress: bool = False,
 ) -> tuple[int, int]:
     """Explain pictures on a Ray cluster and write the results as Parquet files; what is there is not done again.
@@ -72,6 +75,7 @@ def explain_dataset(
         How many of the pictures are explained in the folder, and how many failed: together all that were named.
 
     Raises:
+        OSError: a path that is not there and has no picture's ending; a folder that may not be read.
         ValueError: whatever Explainer and the method refuse; no pictures; a folder with results, or the list, of
             other pictures or settings; GPUs that are not there.
         TimeoutError: nothing was finished for `patience` seconds.
@@ -92,7 +96,7 @@ def explain_dataset(
             settings = str(folder), model, method, target, batch_size, bfloat16, save
             with connected(address):
                 try:
-                    for shard in in_time(explain_shards(todo, settings, workers, gpus_per_worker), patience):
+                    for shard in in_time(written(explain_shards(todo, settings, workers, gpus_per_worker)), patience):
                         bar.update(shard["count"])
                 except TimeoutError as error:
                     raise TimeoutError(f"{error}; {missing(folder, todo)}") from None
@@ -112,6 +116,14 @@ def explain_shards(todo: list[dict], settings: tuple, workers: int | None, gpus_
                      num_gpus=gpus_per_worker or None).iter_rows()  # fmt: skip
 
 
+def written(shards: Iterable[dict]) -> Iterator[dict]:
+    """The same parts; RuntimeError for one that its worker could not write."""
+    for shard in shards:
+        if shard["error"]:
+            raise RuntimeError(f"a worker could not work: {shard['error']}")
+        yield shard
+
+
 class Worker:
     """What Ray keeps in each worker process: a network, ready to explain the pictures of one part after another."""
 
@@ -125,14 +137,23 @@ class Worker:
                                    batch_size=batch_size, bfloat16=bfloat16)  # fmt: skip
 
     def __call__(self, shard: dict) -> dict:
-        """Write the file of a part, unless another worker has."""
+        """Write the file of a part, unless another worker has; why that was not possible stands in "error".
+
+        What is raised here would end the run as well, but Ray loses its cause on the way.
+        """
+        try:
+            self._write(shard)
+        except Exception as error:                                     # whatever it is, somebody has to read it
+            return shard | {"error": reason(error)}
+        return shard | {"error": ""}
+
+    def _write(self, shard: dict) -> None:
         file = self.folder / shard["name"]
         if not file.exists():
             explained = explain_each(self.explainer, read_listing(self.folder, shard), self.target, self.size)
             if self.save:
                 explained = self._saved(explained, file.stem)
             write(file, lambda stream: write_rows(stream, explained), on_disk=True)
-        return shard
 
     def _saved(self, explained: Iterable[Explanation], name: str) -> Iterator[Explanation]:
         """The same, each saved under the part's name, its place in the part, and its own name."""
@@ -267,33 +288,49 @@ RAY_OPTIONS = {
               "takes folders with all folders inside them (without Ray: without those), and .txt files of paths"},
     "--workers": {"type": int, "help": "of Ray (default: one for each processor but one, or for each GPU)"},
     "--gpus-per-worker": {"type": float, "help": "of Ray: 0.5 for two workers on a GPU (default: 1 with cuda)"},
-    "--shard-size": {"type": int, "help": "of Ray: pictures in a file (default: 100)"},
+    "--shard-size": {"type": int, "help": f"of Ray: pictures in a file (default: {PART})"},
 }
 
 
 def check_options(args: argparse.Namespace) -> None:
-    """End with status 2 if an option would be ignored."""
-    kind = args.device.partition(":")[0]
+    """End with status 2 if an option would be ignored; then give those that were not named their defaults."""
     given = [name for name in RAY_OPTIONS if getattr(args, name[2:].replace("-", "_")) is not None]
     if given and args.ray is None:
         args.refuse(f"{given[0]} needs --ray")
     if given and not args.method:
         args.refuse("--ray needs --method")
-    if given and kind not in ("cpu", "cuda"):
-        args.refuse(f"--ray works with --device cpu and cuda, not with {kind}")
-    if args.gpus_per_worker is not None and kind != "cuda":
+    if given and args.device not in ("cpu", "cuda"):
+        args.refuse(f"--ray works with --device cpu and cuda, not with {args.device}")
+    if args.gpus_per_worker is not None and args.device != "cuda":
         args.refuse("--gpus-per-worker needs --device cuda")
+    if args.gpus_per_worker is not None and not args.gpus_per_worker > 0:
+        args.refuse("--gpus-per-worker must be more than 0")
+    if args.batch_size is not None and not args.method:
+        args.refuse("--batch-size needs --method")
+    if args.method and args.seed:
+        args.refuse("--method takes no --seed: SmoothGrad draws its noise from seed 0")
+    if args.method and args.show:
+        args.refuse("--method has no figures to --show")
+    lists = [name for name in args.image or () if name.endswith(".txt")]
+    if args.method and args.ray is None and lists:
+        args.refuse(f"{lists[0]}: a list of pictures needs --ray")
+    args.batch_size = BATCH if args.batch_size is None else args.batch_size
+    args.shard_size = PART if args.shard_size is None else args.shard_size
 
 
 def explain_with_ray(lesson: Lesson) -> int:
     """Lesson 07 with --ray: status 1 if a picture failed."""
     args = lesson.args
     folder = args.output_dir / args.method                             # readers read every file that is in it
-    gpus = args.gpus_per_worker or float(args.device.startswith("cuda"))
+    gpus = (args.gpus_per_worker or 1) if args.device == "cuda" else 0
     explained, failed = explain_dataset(
         args.image or args.default_images, folder, method=args.method, model=lesson.model_name, target=lesson.target,
         batch_size=args.batch_size, workers=args.workers, gpus_per_worker=gpus, address=args.ray or None,
-        shard_size=100 if args.shard_size is None else args.shard_size, bfloat16=args.bfloat16, progress=True,
+        shard_size=args.shard_size, bfloat16=args.bfloat16, progress=True,
     )  # fmt: skip
+    for error in first_errors(folder, SHOWN) if failed else ():
+        print(f"failed: {error}", file=sys.stderr)
+    if failed > SHOWN:
+        print(f"failed: {failed - SHOWN} more", file=sys.stderr)
     print(f"{explained} explained, {failed} failed: pandas.read_parquet({str(folder)!r})")
     return 1 if failed else 0

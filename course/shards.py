@@ -38,8 +38,10 @@ def list_paths(paths: object) -> Iterator[str]:
     elif str(paths).endswith(".txt"):
         with open(paths, encoding="utf-8-sig", errors="surrogateescape") as lines:
             yield from (absolute(line.rstrip("\r\n")) for line in lines if line.strip())
-    else:
+    elif is_picture(paths) or os.path.lexists(paths):
         yield absolute(paths)
+    else:                                                              # one picture that is lost is a row of its own
+        raise FileNotFoundError(f"there is no folder {paths}, and no picture of that name")
 
 
 def pictures_inside(folder: str, above: tuple[str, ...] = ()) -> Iterator[str]:
@@ -184,3 +186,12 @@ def count_rows(folder: Path, shards: list[dict]) -> tuple[int, int]:
         raise RuntimeError(f"{folder} has {there} rows in {len(files)} files for {total} pictures in {len(shards)}; "
                            "did another run write into it? Delete it, or name another folder")  # fmt: skip
     return there - failed, failed
+
+
+def first_errors(folder: Path, count: int) -> list[str]:
+    """The sentences of the first rows that are errors; each names its picture."""
+    import pyarrow.dataset as ds
+
+    rows = ds.dataset(sorted(folder.glob("*.parquet")), columns(), format="parquet")
+    found = rows.head(count, columns=["source", "error"], filter=ds.field("error").is_valid()).to_pylist()
+    return [row["error"] if row["source"] in row["error"] else f"{row['source']}: {row['error']}" for row in found]

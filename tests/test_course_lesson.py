@@ -75,6 +75,13 @@ def test_an_empty_folder_is_refused(tmp_path):
         _ = begun("--image", str(tmp_path)).images
 
 
+def test_a_folder_of_folders_is_refused_with_a_way_out(tmp_path, picture):
+    (tmp_path / "inside").mkdir()
+    picture.save(tmp_path / "inside" / "a.png")
+    with pytest.raises(ValueError, match=rf"{tmp_path.name} has no pictures in it, only folders; .*--ray"):
+        _ = begun("--image", str(tmp_path)).images
+
+
 def test_one_missing_image_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"gone\.png"):
         _ = begun("--image", "dog.jpg", "--image", str(tmp_path / "gone.png")).images

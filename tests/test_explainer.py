@@ -744,6 +744,15 @@ def test_command_line_takes_a_label_and_refuses_an_unknown_method(tmp_path, caps
         (["--method", "grad_cam", "--shard-size", "5"], "--shard-size needs --ray"),
         (["--method", "grad_cam", "--ray", "--device", "mps"], "--ray works with --device cpu and cuda, not with mps"),
         (["--method", "grad_cam", "--ray", "--gpus-per-worker", "0.5"], "--gpus-per-worker needs --device cuda"),
+        (["--method", "grad_cam", "--ray", "--device", "cuda:1"],
+         "--ray works with --device cpu and cuda, not with cuda:1"),
+        (["--method", "grad_cam", "--ray", "--device", "cuda", "--gpus-per-worker", "0"],
+         "--gpus-per-worker must be more than 0"),
+        (["--batch-size", "4"], "--batch-size needs --method"),
+        (["--method", "smoothgrad", "--seed", "5"], "--method takes no --seed: SmoothGrad draws its noise from seed 0"),
+        (["--method", "grad_cam", "--show"], "--method has no figures to --show"),
+        (["--method", "grad_cam", "--image", "dog.jpg", "--image", "list.txt"],
+         "list.txt: a list of pictures needs --ray"),
     ],
 )
 def test_options_that_would_be_ignored_are_wrong_use(options, sentence, tmp_path, capsys):

@@ -103,6 +103,16 @@ def test_an_interruption_leaves_nothing_behind(tmp_path):
     assert (tmp_path / "kept.png").read_bytes() == b"old"
 
 
+def test_a_full_disk_has_a_name(tmp_path):
+    """Writing fails without one; what names its own file keeps it."""
+    for name, said in ((None, "a.npz"), ("b.jpg", "b.jpg")):
+        def fill(_stream, name=name) -> None:
+            raise OSError(28, "No space left on device", name)
+
+        with pytest.raises(OSError, match=rf"No space left on device: '.*{said}'"):
+            write(tmp_path / "a.npz", fill)
+
+
 def test_text_is_utf8(tmp_path):
     write_text(tmp_path / "new" / "x.md", "é\n")
     assert (tmp_path / "new" / "x.md").read_bytes() == b"\xc3\xa9\n"

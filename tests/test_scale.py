@@ -18,6 +18,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from conftest import run_script
 from PIL import Image
 
 from course import scale
@@ -201,6 +202,40 @@ def test_a_map_of_no_numbers_is_an_error_here_as_in_one_process(here, tiny, tmp_
     assert failed.error == "the map of dog.jpg has values that are no numbers, or infinite"
     (table,) = map(pytest.importorskip("pandas").read_parquet, finished(tmp_path / "ray"))
     assert list(table["error"]) == [failed.error]
+
+
+def test_a_full_disk_says_so_and_where(here, tiny, tmp_path, monkeypatch):
+    """Ray gives on what a worker raises without its cause, so the worker gives the sentence itself."""
+    def full(_number: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(RuntimeError, match=r"a worker could not work: .*No space left on device: '.*\.parquet'"):
+        explain_dataset("dog.jpg", tmp_path, method=sums_colours, model=tiny, target=0)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_mistyped_folder_is_refused_before_ray_starts(here, tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(scale, "explain_shards", None)
+    for paths in (tmp_path / "pictrues", str(tmp_path / "pictrues") + os.sep, ["dog.jpg", tmp_path / "pictrues"]):
+        with pytest.raises(FileNotFoundError, match=r"there is no folder .*pictrues"):
+            explain_dataset(paths, tmp_path / "out", method=sums_colours, model=tiny, target=0)
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_the_command_says_why_pictures_failed(here, tmp_path, capsys):
+    (tmp_path / "list.txt").write_text("dog.jpg\nfirst.jpg\nsecond.jpg\nbird.jpg\nthird.jpg\nfourth.jpg\nfifth.jpg\n")
+    status = run_script("07_guided_gradcam", "--method", "grad_cam", "--quick", "--ray", "--image",
+                        str(tmp_path / "list.txt"), "--output-dir", str(tmp_path / "out"))  # fmt: skip
+    printed = capsys.readouterr()
+    assert status == 1
+    assert printed.out.startswith("2 explained, 5 failed")
+    said = [line for line in printed.err.splitlines() if line.startswith("failed: ")]
+    assert [line.split(",")[0] for line in said] == [
+        "failed: there is no picture first.jpg", "failed: there is no picture second.jpg",
+        "failed: there is no picture third.jpg", "failed: 2 more",
+    ]  # fmt: skip
 
 
 def test_a_part_is_on_the_disk_before_it_has_its_name(here, tiny, tmp_path, monkeypatch):

@@ -41,6 +41,12 @@ def test_paths_in_every_form(pictures, tmp_path, monkeypatch):
     ]  # fmt: skip
 
 
+def test_what_is_there_is_a_picture_whatever_its_name_says(tmp_path):
+    (tmp_path / "photo").touch()
+    assert list(list_paths(tmp_path / "photo")) == [str(tmp_path / "photo")]
+    assert list(list_paths([tmp_path / "lost.png"])) == [str(tmp_path / "lost.png")]
+
+
 def test_a_folder_is_listed_lazily(tmp_path):
     """An endless list, of which only the first parts are read."""
     endless = list_paths(f"{i}.png" for i in count())

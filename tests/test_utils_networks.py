@@ -256,6 +256,13 @@ def test_an_unknown_network_names_the_nearest(name, near):
         utils.load_model(name)
 
 
+def test_each_near_network_is_named_once():
+    with pytest.raises(ValueError, match="did you mean") as raised:
+        utils.load_model("resnet5")
+    names = str(raised.value).rstrip("?").partition("did you mean ")[2].split(", ")
+    assert len(names) == len(set(names)) == 3
+
+
 @pytest.mark.parametrize("name", ["", "x", None, 50, "fasterrcnn_resnet50_fpn", "deeplabv3_resnet50"])
 def test_what_is_no_classifier_is_refused(name):
     with pytest.raises(ValueError, match="there is no model"):

@@ -195,7 +195,9 @@ def test_a_folder_is_refused(tmp_path):
 def test_a_missing_file_is_named(tmp_path):
     refusal(tmp_path / "nothing.jpg", FileNotFoundError)
     refusal("nothing.jpg", FileNotFoundError)
-    refusal(str(tmp_path / "dog.jpg"), FileNotFoundError)
+    assert refusal(str(tmp_path / "dog.jpg"), FileNotFoundError) == "there is no picture "     # data/ was not looked at
+    assert "neither here nor in data/; did you mean dog.jpg" in refusal("dgo.jpg", FileNotFoundError)
+    assert refusal("qqqq.tif", FileNotFoundError) == "there is no picture , neither here nor in data/"
 
 
 def test_bare_names_are_found_in_data_from_anywhere(tmp_path, monkeypatch):
