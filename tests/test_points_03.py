@@ -58,8 +58,9 @@ def gradients(model, image: torch.Tensor, target: int, lesson, seed: int = 0, **
 @pytest.mark.points(1, exercise="3.1")
 def test_sigma_is_the_level_times_each_images_range(lesson, small_images):
     """The noise's standard deviation is a share of each image's own range, from its lowest to its highest value."""
-    copies = seen(lesson, small_images, n_samples=SAMPLES, noise_level=0.2)
-    for image, noisy in zip(small_images, copies, strict=True):
+    images = small_images + torch.tensor([0.0, 2.0, -1.0])[:, None, None]          # no colour has the whole range
+    copies = seen(lesson, images, n_samples=SAMPLES, noise_level=0.2)
+    for image, noisy in zip(images, copies, strict=True):
         sigma = (noisy - image).std().item()
         assert sigma == pytest.approx(0.2 * (image.max() - image.min()).item(), rel=0.05)
 
@@ -121,8 +122,8 @@ def test_size_of_the_chunks_and_no_noise(lesson, tiny, small_images):
 @pytest.mark.points(1, exercise="3.3")
 def test_mean_and_mean_square(lesson, tiny, small_images):
     """Both are means over the samples: one of the gradients, one of their squares."""
-    samples = gradients(tiny, small_images[2], 0, lesson, n_samples=5, noise_level=0.3)
-    run = {"n_samples": 5, "noise_level": 0.3}
+    run = {"n_samples": 5, "noise_level": 0.3, "batch_size": 2}
+    samples = gradients(tiny, small_images[2], 0, lesson, **run)
     assert_tensor(lesson.smoothgrad(tiny, small_images[2:], 0, **run), samples.mean(dim=0, keepdim=True))
     found = lesson.smoothgrad(tiny, small_images[2:], 0, statistic="mean_square", **run)
     assert_tensor(found, samples.square().mean(dim=0, keepdim=True))
@@ -131,8 +132,9 @@ def test_mean_and_mean_square(lesson, tiny, small_images):
 @pytest.mark.points(1, exercise="3.3")
 def test_variance(lesson, tiny, small_images):
     """How far the gradients lie from their mean, squared, on average; divided by n, not by n - 1."""
-    samples = gradients(tiny, small_images[2], 0, lesson, n_samples=5, noise_level=0.3)
-    found = lesson.smoothgrad(tiny, small_images[2:], 0, statistic="variance", n_samples=5, noise_level=0.3)
+    run = {"n_samples": 5, "noise_level": 0.3, "batch_size": 2}
+    samples = gradients(tiny, small_images[2], 0, lesson, **run)
+    found = lesson.smoothgrad(tiny, small_images[2:], 0, statistic="variance", **run)
     assert_tensor(found, samples.var(dim=0, unbiased=False, keepdim=True))
 
 
@@ -150,13 +152,14 @@ def test_variance_of_a_linear_model_is_zero_and_never_less(lesson):
 
 @pytest.mark.points(1, exercise="3.4")
 def test_each_mean_is_smoothgrads(lesson, tiny, small_images):
-    """After k samples the mean is what SmoothGrad gives for k samples and the same seed."""
+    """After k samples the mean is what SmoothGrad gives for k samples and the same seed, whatever the class."""
     image, seed = small_images[:1], seeded(4)
-    found = lesson.running_means(tiny, image, 1, [2, 5, 11], 0.3, seed=seed)
-    for count in (2, 5, 11):
-        generator = torch.Generator().manual_seed(seed)
-        expected = lesson.smoothgrad(tiny, image, 1, n_samples=count, noise_level=0.3, generator=generator)
-        assert_tensor(found[count], expected)
+    for target in range(3):
+        found = lesson.running_means(tiny, image, target, [2, 5, 11], 0.3, seed=seed)
+        for count in (2, 5, 11):
+            generator = torch.Generator().manual_seed(seed)
+            expected = lesson.smoothgrad(tiny, image, target, n_samples=count, noise_level=0.3, generator=generator)
+            assert_tensor(found[count], expected)
 
 
 def differentiated(lesson, image: torch.Tensor) -> list[torch.Tensor]:
@@ -286,6 +289,9 @@ WRONG = [
     ("3.1", "standard deviation of the image", RANGE, "images.std(dim=(1, 2, 3))"),
     ("3.1", "maximum only", RANGE, "images.amax(dim=(1, 2, 3))"),
     ("3.1", "range taken for 1", f"({RANGE})", "torch.ones_like(images[:, 0, 0, 0])"),
+    ("3.1", "range of one colour", RANGE, "(images.amax(dim=(2, 3)) - images.amin(dim=(2, 3))).amax(dim=1)"),
+    ("3.1", "twice the way from the mean", RANGE,
+     "2 * (images - images.mean(dim=(1, 2, 3), keepdim=True)).abs().amax(dim=(1, 2, 3))"),
     ("3.1", "half the range", f"({RANGE})", f"({RANGE}) / 2"),
     ("3.1", "sum of the extremes", " - images.amin", " + images.amin"),
     ("3.2", "first image for all", "images[i]", "images[0]"),
@@ -301,6 +307,9 @@ WRONG = [
     ("3.2", "noise reused: the first copy for all", "sigma[i] * noise", "sigma[i] * noise[:1].expand_as(noise)"),
     ("3.2", "no noise at all", "images[i] + sigma[i] * noise", "images[i].expand_as(noise)"),
     ("3.2", "noise upwards only", "sigma[i] * noise", "sigma[i] * noise.abs()"),
+    ("3.2", "copies clamped to the picture's range", "images[i] + sigma[i] * noise",
+     "(images[i] + sigma[i] * noise).clamp(images[i].min(), images[i].max())"),
+    ("3.2", "uniform noise", "sigma[i] * noise", "sigma[i] * 3**0.5 * torch.erf(noise / 2**0.5)"),
     ("3.2", "signs for noise", "sigma[i] * noise", "sigma[i] * noise.sign()"),
     ("3.2", "one number for all pixels of a copy", "sigma[i] * noise",
      "sigma[i] * noise[:, :1, :1, :1].expand_as(noise)"),
@@ -316,12 +325,16 @@ WRONG = [
      "total / n_samples, total_square / max(n_samples - 1, 1)"),
     ("3.3", "divided by the chunk", "total / n_samples, total_square / n_samples",
      "total / batch_size, total_square / batch_size"),
+    ("3.3", "divided by the chunk, where it is smaller", "total / n_samples, total_square / n_samples",
+     "total / min(n_samples, batch_size), total_square / min(n_samples, batch_size)"),
     ("3.3", "mean not squared", "mean.square()", "mean"),
     ("3.3", "absolute mean", "return mean\n", "return mean.abs()\n"),
     ("3.4", "plain average of means", "(done * means[done] + (count - done) * more) / count",
      "(means[done] + more) / 2 if done else more"),
     ("3.4", "noise reused: no generator", ", generator=generator", ""),
     ("3.4", "begins anew each time", "n_samples=count - done", "n_samples=count"),
+    ("3.4", "the picture's top class", "model, image, target,", "model, image, None,"),
+    ("3.4", "a new seed for each part", "generator=generator", "generator=torch.Generator().manual_seed(seed + done)"),
     ("3.4", "not divided", "(done * means[done] + (count - done) * more) / count",
      "done * means[done] + (count - done) * more"),
     ("3.4", "weights swapped", "(done * means[done] + (count - done) * more) / count",
@@ -343,6 +356,9 @@ WRONG = [
     ("3.5", "absolute products", "(first * second)", "(first * second).abs()"),
     ("3.5", "never below zero", "(first * second).sum(dim=(1, 2, 3))",
      "(first * second).clamp(min=0).sum(dim=(1, 2, 3))"),
+    ("3.5", "covariance", "(first * second)", "((first - first.mean(dim=(1, 2, 3), keepdim=True)) * second)"),
+    ("3.5", "variance of the difference", "(first - second).square().sum(dim=(1, 2, 3)) / 2",
+     "(first - second).var(dim=(1, 2, 3), unbiased=False) * first[0].numel() / 2"),
     ("3.5", "means instead of sums", "(first * second).sum", "(first * second).mean"),
     ("3.5", "the other way round", "return signal, noise", "return noise, signal"),
     ("3.6", "nothing computed", "", "return 0"),
@@ -352,6 +368,9 @@ WRONG = [
     ("3.6", "further samples only", "math.ceil(n_samples * (error / wanted) ** 2)",
      "math.ceil(n_samples * (error / wanted) ** 2) - n_samples"),
     ("3.6", "rounded down", "math.ceil", "math.floor"),
+    ("3.6", "rounded", "math.ceil", "round"),
+    ("3.6", "one more than rounded down", "math.ceil(n_samples * (error / wanted) ** 2)",
+     "int(n_samples * (error / wanted) ** 2) + 1"),
     ("3.6", "n forgotten", "n_samples * ", ""),
     ("3.6", "difference instead of ratio", "(error / wanted)", "(error - wanted)"),
 ]  # fmt: skip
