@@ -32,7 +32,7 @@ def test_guided_grad_cam_takes_the_layer(lesson, tiny, small_images):
         tiny.fc.weight.abs_()
         tiny.conv2.weight.abs_()
     guided = import_lesson("06_guided_backpropagation").guided_backpropagation(tiny, small_images, 0)
-    for layer in ("conv1", tiny.conv2):
+    for layer in ("conv1", tiny.conv1, tiny.conv2):
         maps = import_lesson("05_gradcam").grad_cam(tiny, small_images, 0, layer=layer)
         assert_tensor(lesson.guided_grad_cam(tiny, small_images, 0, layer=layer), guided * maps[:, None])
 
@@ -152,6 +152,9 @@ def true_7_5(lesson) -> float:
 
 WRONG = [
     ("7.1", "layer forgotten", ", layer=layer", ""),
+    ("7.1", "a layer's name only", "layer=layer)", "layer=layer if isinstance(layer, str) else None)"),
+    ("7.1", "positive lines", "return guided_backpropagation(model, images, target)",
+     "return guided_backpropagation(model, images, target).relu()"),
     ("7.1", "sum instead of product", "target) * L[:, None]", "target) + L[:, None]"),
     ("7.1", "target ignored in one factor", "guided_backpropagation(model, images, target)",
      "guided_backpropagation(model, images)"),
@@ -183,6 +186,10 @@ WRONG = [
     ("7.2", "absolute value", "return p - q", "return (p - q).abs()"),
     ("7.2", "0 / 0", "torch.where(total > 0, total, 1)", "total"),
     ("7.2", "a small number added", "torch.where(total > 0, total, 1)", "(total + 1e-8)"),
+    ("7.2", "softmax", "", "p, q = (map.flatten(1).softmax(dim=1).reshape(map.shape) for map in (first, second))\n"
+     "return p - q"),
+    ("7.2", "guarded if the whole batch is empty", "torch.where(total > 0, total, 1)",
+     "(total if total.any() else 1)"),
     ("7.2", "mean instead of sum", "map.sum(dim=(1, 2), keepdim=True)", "map.mean(dim=(1, 2), keepdim=True)"),
     ("7.2", "in place", "", "for map in (first, second):\n"
      "    map /= map.sum(dim=(1, 2), keepdim=True).clamp(min=1e-30)\nreturn first - second"),
@@ -197,6 +204,12 @@ WRONG = [
      "guided_backpropagation(model, images, c) for c in (other, other)"),
     ("7.3", "the target twice", "layer=layer)[:, None] for c in (target, other)",
      "layer=layer)[:, None] for c in (target, target)"),
+    ("7.3", "products divided by a factor", "",
+     "a, b = (guided_grad_cam(model, images, c, layer=layer) for c in (target, other))\n"
+     "p, q = (grad_cam(model, images, c, layer=layer)[:, None] for c in (target, other))\n"
+     "return (b / q * p).nan_to_num(0, 0, 0), (a / p * q).nan_to_num(0, 0, 0)"),
+    ("7.3", "place of the whole batch", "lines * place_of_other",
+     "lines * place_of_other.mean(dim=0, keepdim=True)"),
     ("7.3", "sums", "return lines_of_other * place, lines * place_of_other",
      "return lines_of_other + place, lines + place_of_other"),
     ("7.3", "absolute lines", "return lines_of_other * place, lines * place_of_other",
