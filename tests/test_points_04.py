@@ -271,6 +271,11 @@ WRONG = [
      "np.where(ends, 0.5, 1.0) / n_steps"),
     ("4.1", "midpoint from end to end", "return (k + 0.5) / n_steps, even",
      "return np.linspace(0, 1, n_steps), even"),
+    ("4.1", "Gauss-Legendre for the midpoint", "k, even =", "if rule == 'midpoint':\n"
+     "    nodes, weights = np.polynomial.legendre.leggauss(n_steps)\n    return nodes / 2 + 0.5, weights / 2\nk, even ="),
+    ("4.1", "Simpson for the trapezoid", "k, even =", "if rule == 'trapezoid':\n    weights = np.full(n_steps, 2.0)\n"
+     "    weights[1::2], weights[[0, -1]] = 4, 1\n    return np.linspace(0, 1, n_steps), weights / weights.sum()\n"
+     "k, even ="),
     ("4.1", "trapezoid that ends early", "return k / (n_steps - 1), np", "return k / n_steps, np"),
     ("4.2", "nothing computed", "", "pass"),
     ("4.2", "the argument itself", "", "mean_gradient[i] = images[i]"),
@@ -285,6 +290,14 @@ WRONG = [
     ("4.2", "first baseline for all", PATH, "path = on_path(images[i], baselines[0], alpha)"),
     ("4.2", "first class for all", "target[i]", "target[0]"),
     ("4.2", "only the last chunk", "mean_gradient[i] +=", "mean_gradient[i] ="),
+    ("4.2", "the refined path, whatever the rule", "",
+     "along = along_path(model, images[i], baselines[i], target[i], batch_size)\n"
+     "mean_gradient[i] = refined_gradient(*along, difference[i], 1e-6)"),
+    ("4.2", "the rise spread over the pixels", "", "pair = torch.stack([images[i], baselines[i].to(images)])\n"
+     "with torch.no_grad():\n    rise = model(pair)[:, target[i]].diff()[0]\n"
+     "mean_gradient[i] = -rise * difference[i] / difference[i].square().sum()"),
+    ("4.2", "one gradient, at the mean node", "", "alpha = (weights * nodes).sum()[None]\n"
+     "mean_gradient[i] = vanilla_gradient(model, on_path(images[i], baselines[i], alpha), target[i])[0]"),
     ("4.2", "absolute gradients", "w, gradients)", "w, gradients.abs())"),
     ("4.2", "gradient at the image only", PATH, "path = images[i].expand(len(alpha), -1, -1, -1)"),
     ("4.2", "each point its own top class", "vanilla_gradient(model, path, target[i])",
@@ -310,10 +323,19 @@ WRONG = [
     ("4.3", "the sum of finer integrated gradients for the scores", "",
      "fine = integrated_gradients(model, images, target, baseline=baseline, n_steps=64)\n"
      "return (attribution - fine).sum((1, 2, 3))"),
+    ("4.3", "the end of the profile for the scores", "",
+     "profile = path_profile(model, images, target, baseline=baseline, n_steps=100)\n"
+     "return attribution.sum(dim=(1, 2, 3)) - profile[:, -1]"),
     ("4.4", "nothing computed", "", "won = torch.zeros(n_steps).to(images)"),
     ("4.4", "the last gain only, spread evenly", "", "difference = images[i] - baselines[i]\n"
      "slopes = [(gradients(a) * difference).sum(dim=(1, 2, 3)) for a in middles.split(batch_size)]\n"
      "won = torch.cat(slopes).mean() * torch.arange(1, n_steps + 1).to(images) / n_steps"),
+    ("4.4", "differences of scores", "",
+     "scores, _ = along_path(model, images[i], baselines[i], target[i], batch_size)\n"
+     "values = scores(torch.arange(n_steps + 1, dtype=torch.float64) / n_steps)\nwon = values[1:] - values[0]"),
+    ("4.4", "integrated gradients of each part of the path", "",
+     "ends = on_path(images[i], baselines[i], middles + 0.5 / n_steps)\n"
+     "won = integrated_gradients(model, ends, target[i], baseline=baselines[i]).sum(dim=(1, 2, 3))"),
     ("4.4", "slopes, not their sum", ".cumsum(dim=0)", ""),
     ("4.4", "not divided by n", " / n_steps", ""),
     ("4.4", "divided by n - 1", " / n_steps", " / max(n_steps - 1, 1)"),
@@ -342,6 +364,8 @@ RIGHT = [
      "    point = (baselines[i] + a * (images[i] - baselines[i]))[None]\n"
      "    mean_gradient[i] = mean_gradient[i] + w * vanilla_gradient(model, point, target[i])[0]"),
     ("4.2", "weights broadcast", ADD, "mean_gradient[i] += (w[:, None, None, None] * gradients).sum(dim=0)"),
+    ("4.2", "by along_path", "", "_, gradients = along_path(model, images[i], baselines[i], target[i], batch_size)\n"
+     "mean_gradient[i] = torch.einsum('k,kchw->chw', weights, gradients(nodes))"),
     ("4.3", "gather", "", "start = model(baseline_images(images, baseline))\n"
      "rise = (logits - start).gather(1, target[:, None])[:, 0]\nreturn attribution.flatten(1).sum(dim=1) - rise"),
     ("4.4", "step by step", "", "total, won = 0, []\nfor alpha in middles:\n"
