@@ -446,6 +446,21 @@ def test_an_error_is_told_with_its_size_and_place(actual, said):
 
 
 @pytest.mark.parametrize(
+    ("dtype", "error", "near", "said"),
+    [(torch.float64, [3e-6, 0, -6e-6], {}, "2 of 3 values are off, by 6e-06 at most, at place (2,); the right ones"),
+     (torch.float64, [0, 1e-8, 4e-7], {}, "1 of 3 values are off, by 4e-07 at most, at place (2,); the right ones"),
+     (torch.float32, [2e-5, 0, 8e-6], {"rtol": 1e-5, "atol": 0}, "1 of 3 values are off, by 2e-05 at most, at"),
+     (torch.float64, [0, 5e-6, 2e-6], {"rtol": 0, "atol": 3e-6}, "1 of 3 values are off, by 5e-06 at most, at")],
+)  # fmt: skip
+def test_as_many_values_are_off_as_the_comparison_refuses(dtype, error, near, said):
+    """Small errors of small values as well: "0 of 3 values are off" is no reason to fail."""
+    expected = torch.tensor([0.1, 0.2, 1.0], dtype=dtype)
+    with pytest.raises(AssertionError) as failed:
+        assert_tensor(expected + torch.tensor(error, dtype=dtype), expected, **near)
+    assert said in str(failed.value)
+
+
+@pytest.mark.parametrize(
     ("text", "said"),
     [("Tensor-likes are not close!\n\nMismatched elements: 3 / 4 (75.0%)\nGreatest absolute difference: 2.5 at index "
       "(0, 1) (up to 1e-05 allowed)\n", "3 of 4 values are off, by 2.5 at most, at place (0, 1)"),

@@ -272,7 +272,8 @@ WRONG = [
     ("4.1", "midpoint from end to end", "return (k + 0.5) / n_steps, even",
      "return np.linspace(0, 1, n_steps), even"),
     ("4.1", "Gauss-Legendre for the midpoint", "k, even =", "if rule == 'midpoint':\n"
-     "    nodes, weights = np.polynomial.legendre.leggauss(n_steps)\n    return nodes / 2 + 0.5, weights / 2\nk, even ="),
+     "    nodes, weights = np.polynomial.legendre.leggauss(n_steps)\n    return nodes / 2 + 0.5, weights / 2\n"
+     "k, even ="),
     ("4.1", "Simpson for the trapezoid", "k, even =", "if rule == 'trapezoid':\n    weights = np.full(n_steps, 2.0)\n"
      "    weights[1::2], weights[[0, -1]] = 4, 1\n    return np.linspace(0, 1, n_steps), weights / weights.sum()\n"
      "k, even ="),
@@ -320,12 +321,12 @@ WRONG = [
      "    middle = ((images + start) / 2).requires_grad_()\n"
      "    (slope,) = torch.autograd.grad(target_logits(model(middle), target).sum(), middle)\n"
      "return attribution.sum((1, 2, 3)) - (slope * (images - start)).sum((1, 2, 3))"),
-    ("4.3", "the sum of finer integrated gradients for the scores", "",
-     "fine = integrated_gradients(model, images, target, baseline=baseline, n_steps=64)\n"
-     "return (attribution - fine).sum((1, 2, 3))"),
-    ("4.3", "the end of the profile for the scores", "",
-     "profile = path_profile(model, images, target, baseline=baseline, n_steps=100)\n"
-     "return attribution.sum(dim=(1, 2, 3)) - profile[:, -1]"),
+    ("4.3", "slopes along the path for the scores", "", "images, rise = images.detach(), []\n"
+     "start, alphas = baseline_images(images, baseline), (torch.arange(64) + 0.5) / 64\n"
+     "for x, zero, c in zip(images, start, target.tolist(), strict=True):\n"
+     "    slopes = vanilla_gradient(model, on_path(x, zero, alphas.to(x)), c)\n"
+     "    rise.append((slopes.mean(dim=0) * (x - zero)).sum())\n"
+     "return attribution.sum(dim=(1, 2, 3)) - torch.stack(rise)"),
     ("4.4", "nothing computed", "", "won = torch.zeros(n_steps).to(images)"),
     ("4.4", "the last gain only, spread evenly", "", "difference = images[i] - baselines[i]\n"
      "slopes = [(gradients(a) * difference).sum(dim=(1, 2, 3)) for a in middles.split(batch_size)]\n"
