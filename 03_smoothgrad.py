@@ -297,8 +297,8 @@ if __name__ == "__main__":
 # | vanilla gradient (01) | 0.326 | none | 0.919 | 1.5 |
 #
 # A single gradient is a third wrong in bfloat16: ReLUs near 0 change sides. So float32 is the default, and `--bfloat16`
-# asks for the other in every lesson. The times are of two cores with AVX512-BF16. AMX does more: on a core that has it
-# SmoothGrad was 3.4 times as fast (the same command).
+# asks for the other in every lesson. The times are of two cores with AVX512-BF16. AMX does more: measured once, on
+# another machine, SmoothGrad was 3.4 times as fast there.
 #
 # Could the noise itself be cheaper? Take it in pairs, $x + n$ and $x - n$. For as many gradients the error is
 # 0.95 of the one above, as with 1.1 times as many samples (three photographs, `python tests/benchmark.py --cheaper 3`).

@@ -157,7 +157,8 @@ def lesson_parser(name: str, question: str, images: Sequence[str]) -> argparse.A
     add("--model", help=f"{networks} (default: resnet50; squeezenet1_1 with --quick)")
     add("--target", help="class index or label to explain (default: each image's top class)")
     add("--device", default="cpu", help="cpu, cuda or mps (default: %(default)s)")
-    faster = "let the network calculate in bfloat16: two to three digits; faster with AMX, AVX512-BF16 or a GPU"
+    faster = ("let the network calculate in bfloat16: faster with AMX, AVX512-BF16 or a GPU, but a plain gradient is a "
+              "third wrong (lesson 03)")  # fmt: skip
     add("--bfloat16", action="store_true", help=faster)
     add("--seed", type=int, default=0, help="of all random draws (default: %(default)s)")
     add("--output-dir", type=Path, default=folder, help=f"for figures (default: {shown})")

@@ -107,7 +107,8 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
 
     In eval mode batch norm is a fixed affine map, y = gamma (Wx + b - mean) / sqrt(var + eps) + beta,
     so W gamma / sqrt(var + eps) and one bias do the work of both layers. Together with channels_last and
-    frozen weights, gradients of ten images through ResNet-50 take 0.8 of the time (`make bench`, 2 cores).
+    frozen weights, gradients of eight images through ResNet-50 take 1 / 1.5 of the time that they take in torchvision's
+    network (data/results/speed.md: vanilla gradient, captum).
     In float64 nothing changes to 1e-9; in float32 ReLUs within rounding of 0 flip, as they do between any two
     orders of summation, and a ResNet-50 gradient may differ by some 0.3 % of its maximum.
     Module names stay (`layer4`, `conv1` ... can still be hooked); a folded batch norm becomes an
@@ -153,8 +154,9 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
 def in_bfloat16(model: nn.Module) -> nn.Module:
     """A copy of a network that calculates in bfloat16 and is used as before: float32 images in, float32 logits out.
 
-    bfloat16 has the range of float32 and two to three significant digits. Images stay float32, and so do gradients with
-    respect to them, points of a path, and sums over samples. The weights are cast once, here: torch.autocast casts
+    bfloat16 has the range of float32 and two to three significant digits. A map may have fewer: ReLUs near 0 change
+    sides, and a plain gradient is a third wrong (data/results/bfloat16.md). Images stay float32, and so do gradients
+    with respect to them, points of a path, and sums over samples. The weights are cast once, here: torch.autocast casts
     frozen weights anew at every call, which costs a fifth of the time of a ResNet-50.
 
     Warns:

@@ -30,6 +30,12 @@ from utils import DATA_DIR, channel_reduce, import_lesson, load_image, load_mode
 lesson_03 = import_lesson("03_smoothgrad")
 METHODS = ("grad_cam", "smoothgrad", "guided_grad_cam", "guided_backpropagation", "integrated_gradients",
            "gradient_times_input", "vanilla_gradient", "lrp")  # fmt: skip
+READING = """\
+The error of bfloat16 is the length of (map in bfloat16 - map in float32), as a share of the float32 map's length.
+SmoothGrad draws noise, so its map has an error in float32, too: its own sampling error, as a share of the length of the
+map without noise (there bfloat16's error is a share of that length as well). Rank correlation is between the two maps.
+The last column but one says how many times as long float32 takes.
+"""
 
 
 def timed(call: Callable[[], Tensor]) -> float:
@@ -85,7 +91,7 @@ def main(count: int | None) -> None:
     about, folder, photos = machine(), results(complete=not count), sorted(DATA_DIR.glob("*.jpg"))[:count]
     table = measure(photos)
     write_csv(folder / "bfloat16.csv", table)
-    header = ["method", "error of bfloat16", "own sampling error", "rank correlation", "float32 / bfloat16, time",
+    header = ["method", "error of bfloat16", "own sampling error", "rank correlation", "float32's time / bfloat16's",
               "photos"]  # fmt: skip
     rows = summary(table)
     sampled = table[table["method"] == "smoothgrad"]
@@ -95,6 +101,6 @@ def main(count: int | None) -> None:
     print_table(header, rows)
     print(says)
     title = ("# What bfloat16 costs, and what it saves\n\nMedian (lowest to highest) over the photographs of data/, "
-             f"ResNet-50; `python tests/benchmark.py --bfloat16`, {about}.\n\n")  # fmt: skip
+             f"ResNet-50; `python tests/benchmark.py --bfloat16`, {about}.\n\n{READING}\n")  # fmt: skip
     write_text(folder / "bfloat16.md", f"{title}{markdown(header, rows)}\n{says}\n")
     print(f"wrote {folder / 'bfloat16.csv'} and bfloat16.md")

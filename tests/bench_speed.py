@@ -40,6 +40,10 @@ METHODS = {
     "integrated_gradients": (f"Integrated Gradients, n = {SAMPLES}", 5, 0),
 }
 MANY = f"MiB, n = {4 * SAMPLES}"
+READING = """\
+Everybody takes a turn in each round. A multiple of ours is the median of the ratios to our time, in float32, within a
+round: 2.00 is twice as long. It need not be the ratio of the two medians.
+"""
 MORE = "All libraries' seconds and memory: [data/results/speed.md](data/results/speed.md).\n"
 
 
@@ -152,7 +156,7 @@ def page(table: pd.DataFrame, about: str) -> str:
                      spread(row, "value", ".3f"), spread(row, "ratio", ".2f"),
                      f"{memory[key]:.0f}" if key in memory.index else ""])  # fmt: skip
     header = ["", "images", "library", "rounds", "seconds", "as a multiple of ours", "MiB that a call adds"]
-    return "\n".join(["# Seconds and memory\n", section(table, about), "Median (lower to upper quartile):\n",
+    return "\n".join(["# Seconds and memory\n", READING, section(table, about), "Median (lower to upper quartile):\n",
                       markdown(header, rows)])  # fmt: skip
 
 

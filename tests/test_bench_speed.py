@@ -153,3 +153,4 @@ def test_the_readme_shows_what_was_measured():
         pytest.skip("not measured yet")
     about = shown.strip().split("\n\n")[0]
     assert (section(pd.read_csv(file), about) + MORE).strip() == shown.strip()
+    assert (RESULTS / "speed.md").read_text(encoding="utf-8") == bench_speed.page(pd.read_csv(file), about)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import re
 import signal
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from course import scale
 from course.explainer import Explainer
 from course.scale import explain_dataset, explain_each, in_time
 from course.shards import list_paths
-from utils import DATA_DIR, PROJECT_ROOT
+from utils import DATA_DIR, PROJECT_ROOT, import_lesson
 
 NO_RAY = "Ray is not installed: pip install -r requirements-ray.txt"
 PICTURES = 13
@@ -468,3 +469,26 @@ def test_the_page_shows_what_was_measured():
     if file.exists():
         about = shown.strip().split("\n\n")[0]
         assert section(pd.read_csv(file), about).strip() == shown.strip()
+
+
+def python_blocks(page: Path) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+def test_the_pages_example_reads_a_table_that_begins_with_an_error(monkeypatch):
+    pd = pytest.importorskip("pandas", reason=NO_RAY)
+    (code,) = [block for block in python_blocks(PROJECT_ROOT / "book" / "scale.md") if "reshape" in block]
+    rows = [{"source": "a", "error": "it is broken"},
+            {"source": "b", "map": np.arange(6, dtype=np.float16), "height": 2.0, "width": 3.0}]  # fmt: skip
+    monkeypatch.setattr(pd, "read_parquet", lambda _folder: pd.DataFrame(rows))
+    names = {}
+    exec(code, names)                                                  # as a reader would
+    assert names["map"].shape == (2, 3)
+
+
+def test_the_readmes_example_goes_on_after_a_picture_that_fails(squeezenet, capsys):
+    (code,) = [block for block in python_blocks(PROJECT_ROOT / "README.md") if "Explainer" in block]
+    exec(code.replace("dog.jpg", "lost.jpg"), {"import_lesson": import_lesson, "model": squeezenet})
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("lost.jpg there is no picture lost.jpg")
+    assert second.startswith("bird.jpg macaw ")
