@@ -40,12 +40,13 @@ from questions import declared, exercises_of, heading
 
 from course.files import write_text
 
-COPIED = ("utils.py", "course", *ROOMS, "README.md", "LICENSE", "requirements.txt", "pyproject.toml", "Makefile",
-          ".gitignore", "data", "tests", "outputs/gallery")  # fmt: skip
-# Wrong answers tell what the right one is
-KEPT_BACK = ("mutants", "test_class*", "test_exercises*", "test_forges*", "test_grader*", "test_questions*",
-             "__pycache__")
-SECRET = re.compile(r"\n*# BEGIN KEPT BACK\n.*?# END KEPT BACK\n", re.DOTALL)
+COPIED = ("utils.py", "course", *ROOMS, "README.md", "LICENSE", "requirements.txt", "requirements-bench.txt",
+          "requirements-ray.txt", "pyproject.toml", "Makefile", ".gitignore", "data", "tests",
+          "outputs/gallery")  # fmt: skip
+# Wrong answers tell what the right one is; the book and what students are graded with are not there
+KEPT_BACK = ("mutants", "test_book*", "test_class*", "test_exercises*", "test_explorer*", "test_forges*",
+             "test_grader*", "test_questions*", "__pycache__")
+SECRET = re.compile(r"\n*(?:#|<!--) BEGIN KEPT BACK(?: -->)?\n.*?(?:#|<!--) END KEPT BACK(?: -->)?\n", re.DOTALL)
 
 
 def copy_rest(root: Path, to: Path) -> None:
@@ -62,7 +63,7 @@ def copy_rest(root: Path, to: Path) -> None:
             shutil.copytree(source, copy, ignore=kept_back, dirs_exist_ok=True)  # a room may hold parts already
         elif source.exists():
             shutil.copy(source, copy)
-    for file in to.glob("tests/test_points_*.py"):
+    for file in (*to.glob("tests/test_points_*.py"), *to.glob("README.md"), *to.glob("Makefile")):
         file.write_text(SECRET.sub("\n", file.read_text(encoding="utf-8")), encoding="utf-8")
 
 

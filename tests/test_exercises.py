@@ -160,6 +160,34 @@ def test_student_tree_is_complete_and_without_solutions(student):
         }
 
 
+def test_student_tree_offers_what_it_has(student):
+    """README and Makefile name no target, folder or file that only the project has."""
+    readme, makefile = ((student / name).read_text(encoding="utf-8") for name in ("README.md", "Makefile"))
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+    assert set(re.findall(r"(?:`|^    )make ([a-z-]+)", readme, re.MULTILINE)) <= targets >= {"lessons", "test"}
+    assert {name for row in re.findall(r"^(?:# make|\.PHONY:) (.*)$", makefile, re.MULTILINE)
+            for name in re.findall(r"[a-z-]+", row)} == targets  # fmt: skip
+    links = re.findall(r"\]\((?!http)([^)#]+)", readme)
+    assert [link for link in links if not (student / link).exists()] == []
+    asked = re.findall(r"(?:\$\(RUN\)|python|-r) ((?!-)\S+\.(?:py|txt))\b", readme + makefile)
+    asked += [f"{room}/{part}.py" for room, part in re.findall(r"-m (\w+)\.(\w+)", readme + makefile)]
+    assert len(asked) > 5
+    assert [name for name in asked if not (student / name).exists()] == []
+    assert re.findall(r"KEPT BACK|exercises/|\bbook|\.github", readme + makefile) == []
+    for text, name in ((readme, "README.md"), (makefile, "Makefile")):
+        assert set(text.splitlines()) <= set((PROJECT_ROOT / name).read_text(encoding="utf-8").splitlines())
+    done = subprocess.run(["make", "-n", "lessons"], cwd=student, capture_output=True, check=False)
+    assert done.returncode == 0
+
+
+@pytest.mark.slow
+def test_tests_of_the_student_tree_can_be_collected(student):
+    """None imports what students do not get."""
+    done = subprocess.run([sys.executable, "-m", "pytest", "tests", "--collect-only", "-q", "-p", "no:cacheprovider"],
+                          cwd=student, capture_output=True, text=True, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stdout[-2000:]
+
+
 def test_student_lessons_differ_in_the_gaps_only(student):
     for name, text in TEXTS.items():
         stub = (student / f"{lesson_path(name)}.py").read_text(encoding="utf-8")
