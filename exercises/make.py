@@ -47,6 +47,7 @@ COPIED = ("utils.py", "course", *ROOMS, "README.md", "LICENSE", "requirements.tx
 KEPT_BACK = ("mutants", "test_book*", "test_class*", "test_exercises*", "test_explorer*", "test_forges*",
              "test_grader*", "test_questions*", "__pycache__")
 SECRET = re.compile(r"\n*(?:#|<!--) BEGIN KEPT BACK(?: -->)?\n.*?(?:#|<!--) END KEPT BACK(?: -->)?\n", re.DOTALL)
+WEEK = re.compile(r"<!-- lessons ([\d ]+) -->\n")  # stands above a week's table in the instructors' guide
 
 
 def copy_rest(root: Path, to: Path) -> None:
@@ -190,7 +191,14 @@ def with_tables(readme: str, root: Path) -> str:
                 rows.append(f"| {when} | {', '.join(e.number for e in these)} | {sum(e.minutes for e in these)} |")
         return f"<!-- lessons {found[1]} -->\n" + "\n".join(rows) + "\n"
 
-    return re.sub(r"<!-- lessons ([\d ]+) -->\n(?:\|.*\n)*", table, readme)
+    return re.sub(rf"{WEEK.pattern}(?:\|.*\n)*", table, readme)
+
+
+def in_no_week(root: Path = ROOT) -> list[str]:
+    """Lessons whose exercises stand in no table of the instructors' guide, by number."""
+    guide = root / "exercises" / "README.md"
+    weeks = WEEK.findall(guide.read_text(encoding="utf-8")) if guide.exists() else []
+    return sorted(schedule(root).keys() - {number for week in weeks for number in week.split()}, key=int)
 
 
 def write_headings(root: Path = ROOT) -> list[Path]:
@@ -262,6 +270,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if args.headings:
             print("\n".join(f"wrote {file}" for file in write_headings()) or "all lessons say it already")
+            for number in in_no_week():
+                print(f"lesson {number} is in no week: write it into a <!-- lessons ... --> of exercises/README.md")
             return 0
         if args.gradescope:
             autograder(args.gradescope.resolve())

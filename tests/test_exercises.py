@@ -225,6 +225,19 @@ def test_a_heading_at_the_end_of_a_lesson_keeps_the_end():
     assert make.with_headings(headed, [Exercise("3.10", "One number", 1, 5, 2)]) == headed
 
 
+def test_a_lesson_that_is_in_no_week_is_named(tmp_path):
+    """Every lesson of the project is in one."""
+    assert make.in_no_week() == []
+    for pattern in ("*.py", "evaluation/*.py", "advanced/*.py", "tests/test_points_*.py", "exercises/README.md"):
+        for file in PROJECT_ROOT.glob(pattern):
+            copy = tmp_path / file.relative_to(PROJECT_ROOT)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, copy)
+    guide = tmp_path / "exercises" / "README.md"
+    guide.write_text(guide.read_text(encoding="utf-8").replace("<!-- lessons 4 5 6 7 -->\n", "<!-- lessons 4 6 -->\n"))
+    assert make.in_no_week(tmp_path) == ["5", "7"]
+
+
 def test_others_solved_leaves_one_exercise_as_it_was():
     text = TEXTS["03_smoothgrad"]
     mine = emptied(text, "").replace('raise NotImplementedError("3.2")', "pass  # mine")
@@ -514,7 +527,11 @@ def test_the_guides_examples_work_as_they_stand(tmp_path):
         return subprocess.run([sys.executable, *map(str, command)], cwd=root, env=environment, check=False,
                               capture_output=True, text=True)  # fmt: skip
 
-    assert done("exercises/make.py", "--headings").returncode == 0
+    assert "\nlesson 10 is in no week: " in done("exercises/make.py", "--headings").stdout
+    own = root / "exercises" / "README.md"
+    own.write_text(own.read_text().replace("<!-- lessons 8 9 -->\n", "<!-- lessons 8 9 10 -->\n"))
+    assert re.fullmatch(r"wrote \S+README.md\n", done("exercises/make.py", "--headings").stdout)
+    assert re.search(r"^\| assign \| 8\.2, .* 10\.1 \|", own.read_text(), re.MULTILINE)
     assert "**10.1 Cover and measure** (difficulty 2, 15 minutes, 3 points)" in (root / "10_occlusion.py").read_text()
     assert re.search(r"\| in class \| 1\.1, .* 3\.10 \|", (root / "exercises" / "README.md").read_text())
     assert done("exercises/make.py", "--to", tmp_path / "student").returncode == 0
