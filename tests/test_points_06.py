@@ -69,10 +69,12 @@ def test_deconvnet_rule(lesson):
 
 @pytest.mark.points(1, exercise="6.1")
 def test_guided_rule(lesson):
-    """Two gates: one looks at the signal from above, the other at what went into the ReLU."""
+    """Two gates: one looks at the signal from above, the other at what went into the ReLU. Open is open: x > 0."""
     assert_tensor(lesson.guided_rule(R, X), torch.tensor([[3.0, 0, 0, 0, 0, 0]]))
     signal, x = torch.randn(2, 2, 4, 5, generator=drawing(1))
-    assert_tensor(lesson.guided_rule(signal, x), torch.where((x > 0) & (signal > 0), signal, 0))
+    for strength in (1, 1e-9):
+        found = lesson.guided_rule(signal, strength * x)
+        assert_tensor(found, torch.where((x > 0) & (signal > 0), signal, 0))
 
 
 @pytest.mark.points(1, exercise="6.1")
@@ -141,11 +143,17 @@ class Functional(nn.Module):
         return self.activation(self.conv2(self.relu(self.conv1(images)))).sum(dim=(2, 3))
 
 
+OTHERS_KNOWN = [
+    (F.gelu, "Gelu"), (F.softplus, "Softplus"), (F.leaky_relu, "LeakyRelu"), (F.hardswish, "Hardswish"),
+    (F.mish, "Mish"), (torch.sin, "Sin"), (torch.exp, "Exp"), (torch.abs, "Abs"), (torch.erf, "Erf"),
+]  # fmt: skip
+
+
 @pytest.mark.points(1, exercise="6.3")
 def test_functional_activations_are_refused(lesson, small_images):
-    """Others are an activation too; a sigmoid that weights whole channels is none."""
+    """Others are an activation too, many of them; a sigmoid that weights whole channels is none."""
     gate, mask = (lambda x: x * x.mean(dim=(2, 3), keepdim=True).sigmoid()), (lambda x: x * (x > 0))
-    refused = [(F.relu, "Relu"), (torch.tanh, "Tanh"), (F.elu, "Elu"), (mask, "mask")]
+    refused = [(F.relu, "Relu"), (torch.tanh, "Tanh"), (F.elu, "Elu"), (mask, "mask"), *shuffled(OTHERS_KNOWN, 3)[:4]]
     for activation, name in shuffled([*refused, *[(gate, None)] * 4], 0):
         if name is None:
             assert lesson.guided_backpropagation(Functional(activation), small_images, 0).any()
@@ -177,8 +185,9 @@ def test_the_message_counts(lesson, small_images):
 
 @pytest.mark.points(1, exercise="6.3", contract=True)
 def test_networks_of_relu_modules_are_accepted(lesson, small_images, tiny):
-    """Only what hooks cannot reach is refused. ReLU modules are fine, shared ones and those in place, too."""
-    for model in (deep(), deep(inplace=True, shared=True), tiny):
+    """Only what hooks cannot reach is refused. ReLU modules are fine, shared ones, those in place and ReLU6, too."""
+    six = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU6(), nn.AdaptiveAvgPool2d(1), nn.Flatten()).double().eval()
+    for model in (deep(), deep(inplace=True, shared=True), tiny, six):
         for method in (lesson.guided_backpropagation, lesson.deconvnet):
             assert method(model, small_images, 0).shape == small_images.shape
 
@@ -267,6 +276,9 @@ WRONG = [
     ("6.1", "guided times the input", "return R * (R > 0) * (x > 0)", "return R.relu() * x.relu()"),
     ("6.1", "guided with inputs of zero let through", "return R * (R > 0) * (x > 0)", "return R * (R > 0) * (x >= 0)"),
     ("6.1", "gates instead of signals", "return R * (R > 0) * (x > 0)", "return ((R > 0) & (x > 0)).to(R.dtype)"),
+    ("6.1", "smaller of signal and input", "return R * (R > 0) * (x > 0)",
+     "return torch.minimum(R.clamp(min=0), 100 * x.clamp(min=0))"),
+    ("6.1", "soft gate", "return R * (R > 0) * (x > 0)", "return R.clamp(min=0) * torch.sigmoid(50 * x)"),
     ("6.1", "guided in place", "return R * (R > 0) * (x > 0)", "return R.clamp_(min=0) * (x > 0)"),
     ("6.1", "absolute signal", "return R * (R > 0) * (x > 0)", "return R.abs() * (x > 0)"),
     ("6.2", "no hook: the plain gradient", HOOK, "pass"),
@@ -274,6 +286,8 @@ WRONG = [
     ("6.2", "negative signals only", "R.clamp(min=0)", "R.clamp(max=0)"),
     ("6.2", "absolute signal", "R.clamp(min=0)", "R.abs()"),
     ("6.2", "backward gate only: deconvnet", HOOK, "output = DeconvnetReLU.apply(inputs[0], output.detach())"),
+    ("6.2", "at the first ReLU only", HOOK, "if not ran:\n    " + HOOK),
+    ("6.2", "whole channels", HOOK, "output.register_hook(lambda R: R * (R.sum(dim=-1, keepdim=True) > 0))"),
     ("6.2", "hook left behind", HOOK,
      HOOK + "\n_module.register_forward_hook(lambda m, i, o: o)"),
     ("6.2", "hook on the module left behind", HOOK,
@@ -287,6 +301,10 @@ WRONG = [
     ("6.3", "nothing computed", OTHERS, "Counter()"),
     ("6.3", "only ReLU looked for", OTHERS,
      "Counter(n for node, n in activations(logits, image).items() if node not in ran and n == 'Relu')"),
+    ("6.3", "the names of some", " if node not in ran",
+     " if node not in ran and (name in ('Relu', 'Tanh', 'Elu', 'Silu', 'Hardtanh') or 'mask' in name)"),
+    ("6.3", "ours taken for Relu", OTHERS, "+Counter({name: count - len(ran) * (name == 'Relu') for name, count in "
+     "Counter(activations(logits, image).values()).items() if 'Deconv' not in name})"),
     ("6.3", "names compared instead of nodes", "if node not in ran", "if name not in ran"),
     ("6.3", "number of activations compared", OTHERS,
      "Counter(['Relu'] * (len(activations(logits, image)) - len(ran)))"),
@@ -310,6 +328,8 @@ WRONG = [
 RIGHT = [
     ("6.1", "torch.where", "return R * (R > 0) * (x > 0)",
      "return torch.where((R > 0) & (x > 0), R, torch.zeros_like(R))"),
+    ("6.1", "by autograd", "return R * (R > 0) * (x > 0)", "y = x.detach().requires_grad_()\n"
+     "with torch.enable_grad():\n    return torch.autograd.grad(y.relu(), y, R.clamp(min=0))[0]"),
     ("6.1", "clamp", "return R * (R > 0) * (x > 0)", "return R.clamp(min=0) * (x > 0).to(R)"),
     ("6.2", "a named function", HOOK,
      "def only_positive(R):\n    return R * (R > 0)\n\noutput.register_hook(only_positive)"),
@@ -317,6 +337,8 @@ RIGHT = [
     ("6.3", "counted in a loop", "",
      "others = Counter()\nfor node, name in activations(logits, image).items():\n"
      "    if node not in ran:\n        others[name] += 1"),
+    ("6.3", "counts subtracted", "", "seen = activations(logits, image)\n"
+     "others = Counter(seen.values()) - Counter(seen[node] for node in ran if node in seen)"),
     ("6.3", "ours taken out first", "", "seen = activations(logits, image)\nfor node in ran:\n"
      "    seen.pop(node, None)\nothers = Counter(seen.values())"),
     ("6.4", "worked out in code", PAPER, "W, v, x = three_units()[1].weight, torch.tensor([1.0, -2.0, 3.0]), "
