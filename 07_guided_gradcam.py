@@ -127,7 +127,7 @@ def guided_grad_cam(
 
 
 # %% [markdown]
-# Each factor makes a forward pass of its own. One pass for both would take 0.66 of the time (ResNet-50, three
+# Each factor makes a forward pass of its own. One pass for both would take 0.68 of the time (ResNet-50, three
 # photographs, `python tests/benchmark.py --cheaper 3`). But the hooks of two lessons would have to share one backward
 # graph, where now a product says what the method is. We keep the product.
 #

@@ -125,8 +125,10 @@ def main(count: int | None) -> None:
     write_csv(folder / "cheaper.csv", table)
     header = ["network", "SmoothGrad's error in pairs / with independent noise", "samples that would do as much",
               "guided Grad-CAM's time with a shared pass / without", "photos"]  # fmt: skip
-    text = (f"# Two savings that were not made\n\nMedian (lowest to highest) over the photographs; `python "
-            f"tests/benchmark.py --cheaper`, {about}. Processor time. n = {SAMPLES}, noise level 0.15.\n\n"
+    command = f"python tests/benchmark.py --cheaper{f' {count}' if count else ''}"
+    text = ("# Two savings that were not made\n\n"
+            f"Median (lowest to highest) over the photographs; `{command}`, {about}."
+            f" Processor time. n = {SAMPLES}, noise level 0.15.\n\n"
             f"{markdown(header, summary(table))}")  # fmt: skip
     write_text(folder / "cheaper.md", text)
     print(text)

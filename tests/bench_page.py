@@ -26,7 +26,8 @@ def machine(*packages: str) -> str:
     """The date, the processor, its threads and its load now, and versions."""
     load = f", load average {os.getloadavg()[0]:.1f} at the start" if hasattr(os, "getloadavg") else ""
     versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in ("torch", *packages))
-    return (f"{date.today()}; {os.cpu_count()} processors ({processor()}), {torch.get_num_threads()} threads{load}; "
+    threads = f"{torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}"
+    return (f"{date.today()}; {os.cpu_count()} processors ({processor()}), {threads}{load}; "
             f"Python {platform.python_version()}, {versions}")  # fmt: skip
 
 
