@@ -310,6 +310,8 @@ WRONG = [
     ("3.2", "copies clamped to the picture's range", "images[i] + sigma[i] * noise",
      "(images[i] + sigma[i] * noise).clamp(images[i].min(), images[i].max())"),
     ("3.2", "uniform noise", "sigma[i] * noise", "sigma[i] * 3**0.5 * torch.erf(noise / 2**0.5)"),
+    ("3.2", "noise of one's own, whatever the generator", "sigma[i] * noise",
+     "sigma[i] * torch.randn(noise.shape, generator=torch.Generator().manual_seed(done)).to(noise)"),
     ("3.2", "signs for noise", "sigma[i] * noise", "sigma[i] * noise.sign()"),
     ("3.2", "one number for all pixels of a copy", "sigma[i] * noise",
      "sigma[i] * noise[:, :1, :1, :1].expand_as(noise)"),
