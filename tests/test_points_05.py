@@ -22,6 +22,7 @@ EXERCISES = {  # title, difficulty, minutes, when
 
 TIMES = factor(1)  # maps are that much larger than those worked out by hand
 A = TIMES * torch.tensor([[[[1.0, 2.0], [3.0, 4.0]], [[4.0, 0.0], [0.0, 2.0]]]])              # (1, 2, 2, 2)
+SIGNED = A * torch.tensor([[[1.0, -1.0], [1.0, 1.0]], [[1.0, 1.0], [1.0, -1.0]]])
 FIRST, SECOND = [4.0, 0.0, 0.0, 0.0, -1.0, -1.0, -1.0, -1.0], [0.0, 0.0, 0.0, -8.0, 0.0, 4.0, 0.0, 0.0]
 
 
@@ -134,8 +135,9 @@ def test_cam_is_signed_and_images_do_not_mix(lesson, small_images):
 def test_hires_cam_multiplies_place_by_place(lesson):
     """Gradient times activation at every place, before anything is averaged; then the sum over channels."""
     for values in (FIRST, SECOND, [1.0, -2.0, 3.0, -4.0, -1.0, 2.0, 5.0, 3.0]):
-        expected = (torch.tensor(values).reshape(2, 2, 2) * A[0]).sum(dim=0, keepdim=True).relu()
-        assert_tensor(lesson.hires_cam(head(values), A, 0, upsample=False), expected)
+        for activation in (A, SIGNED):
+            expected = (torch.tensor(values).reshape(2, 2, 2) * activation[0]).sum(dim=0, keepdim=True).relu()
+            assert_tensor(lesson.hires_cam(head(values), activation, 0, upsample=False), expected)
 
 
 @pytest.mark.points(1, exercise="5.3")
@@ -176,10 +178,12 @@ def slow_plus_plus(A: torch.Tensor, dA: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.points(1, exercise="5.4")
 def test_plus_plus_by_hand(lesson):
-    """Equation 19 gives the weight of a place; here it is worked out for one place after the other."""
+    """Equation 19 gives the weight of a place; here it is worked out for one place after the other, of any sign."""
     for weights in (FIRST, [1.0, 2.0, 3.0, 4.0, 0.5, 2.0, 5.0, 3.0]):
-        expected = slow_plus_plus(A[0], torch.tensor(weights).reshape(2, 2, 2))
-        assert_tensor(lesson.grad_cam_plus_plus(head(weights), A, 0, upsample=False), expected[None])
+        for activation in (A, SIGNED, -A):
+            expected = slow_plus_plus(activation[0], torch.tensor(weights).reshape(2, 2, 2))
+            found = lesson.grad_cam_plus_plus(head(weights), activation, 0, upsample=False)
+            assert_tensor(found, expected[None])
 
 
 @pytest.mark.points(1, exercise="5.4")
@@ -195,8 +199,10 @@ def test_plus_plus_gives_nothing_where_the_gradient_is_zero(lesson):
 def test_plus_plus_ignores_negative_gradients_and_images_do_not_mix(lesson, tiny, small_images):
     """Places with a negative gradient add nothing to a channel's weight. No image sees another."""
     with_negative = [1.0, -2.0, 3.0, -4.0, -1.0, 2.0, 5.0, -3.0]
-    expected = slow_plus_plus(A[0], torch.tensor(with_negative).reshape(2, 2, 2))
-    assert_tensor(lesson.grad_cam_plus_plus(head(with_negative), A, 0, upsample=False), expected[None])
+    for activation in (A, SIGNED):
+        expected = slow_plus_plus(activation[0], torch.tensor(with_negative).reshape(2, 2, 2))
+        found = lesson.grad_cam_plus_plus(head(with_negative), activation, 0, upsample=False)
+        assert_tensor(found, expected[None])
     assert_separate(lesson.grad_cam_plus_plus, tiny, small_images)
 
 
@@ -227,23 +233,47 @@ def moved(map: torch.Tensor, pixels: float) -> torch.Tensor:
     return sum(map.roll(each, dims=1) for each in (math.floor(pixels), math.ceil(pixels))) / 2
 
 
-def drawn(maps: torch.Tensor, *pixels: float):
-    """A method with a map for each class, drawn so many pixels too far to the right.
+def pair(map: torch.Tensor, pixels: float, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """A picture's map, drawn too far to the right, and its mirror image's, mirrored back: alike, not the same.
+
+    Half of the rows have nothing in common, each column has a brightness of its own, and columns without a partner
+    have opposite slopes from top to bottom.
+    """
+    height, width = map.shape
+    strange, alone, two = torch.randperm(height, generator=generator)[::2], round(2 * abs(pixels)), []
+    for sign in (1, -1):
+        drawn = moved(map, sign * pixels)
+        size, edge = drawn.std(), slice(alone) if sign * pixels > 0 else slice(width - alone, None)
+        drawn[strange] = drawn.mean() + size * torch.randn(len(strange), width, generator=generator)
+        drawn += size * 0.4 * torch.randn(width, generator=generator)
+        drawn[:, edge] += sign * size * torch.linspace(-6, 6, height)[:, None]
+        two.append(drawn)
+    return tuple(two)
+
+
+def drawn(plain: torch.Tensor, back: torch.Tensor):
+    """A method with a map for each class, and one for the mirrored picture.
 
     Of the picture it sees one thing only, whether it is mirrored: which of its two ends is the brighter one?
     """
     def method(_model, images, target):
-        mirrored = (images[:, 0, 0, 0] < images[:, 0, 0, -1]).tolist()
-        return torch.stack([moved(maps[int(c)].flip(1) if other else maps[int(c)], pixels[int(c)])
-                            for c, other in zip(target, mirrored, strict=True)])  # fmt: skip
+        mirrored = (images[:, 0, 0, 0] < images[:, 0, 0, -1])[:, None, None]
+        return torch.where(mirrored, back.flip(2)[target], plain[target])
 
     return method
 
 
+def measured(lesson, plain: torch.Tensor, back: torch.Tensor, **options) -> list[float]:
+    """What flip_shift says about a method that draws these maps."""
+    images = torch.linspace(1, -1, plain.shape[2]).expand(len(plain), 3, *plain.shape[1:]).clone()
+    return lesson.flip_shift(drawn(plain, back), None, images, torch.arange(len(plain)), **options).tolist()
+
+
 def shifts(lesson, maps: torch.Tensor, *pixels: float, **options) -> list[float]:
     """What flip_shift says about maps that were drawn beside their place."""
-    images = torch.linspace(1, -1, maps.shape[2]).expand(len(maps), 3, *maps.shape[1:]).clone()
-    return lesson.flip_shift(drawn(maps, *pixels), None, images, torch.arange(len(maps)), **options).tolist()
+    generator = drawing(6 + round(100 * abs(pixels[0])))
+    pairs = [pair(map, each, generator) for map, each in zip(maps, pixels, strict=True)]
+    return measured(lesson, *(torch.stack(side) for side in zip(*pairs, strict=True)), **options)
 
 
 def some_pixels(count: int) -> list[int]:
@@ -266,7 +296,7 @@ def test_a_map_in_its_place_has_no_shift(lesson):
     """However bright its edges are: only columns that have a partner count. A shift may end with half a pixel."""
     maps = torch.rand(2, 20, 100, generator=drawing(1))
     maps[..., :5] += 3
-    assert shifts(lesson, maps, 0, 0) == [0, 0]
+    assert measured(lesson, maps, maps) == [0, 0]
     near = torch.randn(1, 30, 120, generator=drawing(2))
     for pixels in (each / 2 for each in (*some_pixels(3), 5)):
         assert shifts(lesson, near, pixels, reach=20) == [pixels]
@@ -334,6 +364,8 @@ WRONG = [
      SUM + "\nmaps = maps / maps.abs().amax(dim=(1, 2), keepdim=True).clamp(min=1e-9)"),
     ("5.1", "first image's weights for all", ALPHA, "alpha = dA[:1].mean(dim=(2, 3), keepdim=True)"),
     ("5.1", "largest gradient instead of the mean", ALPHA, "alpha = dA.amax(dim=(2, 3), keepdim=True)"),
+    ("5.1", "square maps taken for granted", ALPHA, "alpha = dA.sum(dim=(2, 3), keepdim=True) / dA.shape[2] ** 2"),
+    ("5.1", "the first place's gradient", ALPHA, "alpha = dA[:, :, :1, :1]"),
     ("5.1", "H and W swapped", SUM, "maps = (alpha * A).sum(dim=1).transpose(1, 2).reshape(len(A), *A.shape[2:])"),
     ("5.2", "nothing computed", 'torch.einsum("bc,bchw->bhw", w, A)', "torch.zeros_like(A[:, 0])"),
     ("5.2", "network and pictures set to zero", 'maps = torch.einsum("bc,bchw->bhw", w, A)',
@@ -342,6 +374,8 @@ WRONG = [
     ("5.2", "first class for all", "weight[target]", "weight[target[:1]].expand(len(A), -1)"),
     ("5.2", "bias added", "w, A)", "w, A) + linear[0].bias[target][:, None, None]"),
     ("5.2", "mean over channels", "w, A)", "w, A) / A.shape[1]"),
+    ("5.2", "positive weights", "weight[target]", "weight[target].relu()"),
+    ("5.2", "positive activations", "w, A)", "w, A.relu())"),
     ("5.2", "absolute weights", "weight[target]", "weight[target].abs()"),
     ("5.2", "divided by the number of places", "w, A)", "w, A) / A[0, 0].numel()"),
     ("5.2", "first image only", 'torch.einsum("bc,bchw->bhw", w, A)',
@@ -350,6 +384,8 @@ WRONG = [
     ("5.3", "LayerCAM: nothing computed", "(dA.relu() * A).sum(dim=1)", "torch.zeros_like(A[:, 0])"),
     ("5.3", "HiResCAM with the mean", "(dA * A)", "(dA.mean(dim=(2, 3), keepdim=True) * A)"),
     ("5.3", "HiResCAM with ReLU inside", "(dA * A)", "(dA * A).relu()"),
+    ("5.3", "HiResCAM of positive activations", "(dA * A)", "(dA * A.relu())"),
+    ("5.3", "LayerCAM with whole channels", "(dA.relu() * A)", "(dA * (dA.mean(dim=(2, 3), keepdim=True) > 0) * A)"),
     ("5.3", "HiResCAM with absolute gradients", "(dA * A)", "(dA.abs() * A)"),
     ("5.3", "LayerCAM without ReLU", "(dA.relu() * A)", "(dA * A)"),
     ("5.3", "LayerCAM with ReLU around the product", "(dA.relu() * A)", "(dA * A).relu()"),
@@ -364,6 +400,10 @@ WRONG = [
     ("5.4", "a small number against 0 / 0", "slope / (2 + total * slope)",
      "slope**3 / (2 * slope**2 + total * slope**3 + 0.1)"),
     ("5.4", "sum over channels", "A.sum(dim=(2, 3), keepdim=True)", "A.sum(dim=1, keepdim=True)"),
+    ("5.4", "sum of positive activations", "A.sum(dim=(2, 3), keepdim=True)",
+     "A.relu().sum(dim=(2, 3), keepdim=True)"),
+    ("5.4", "size of the sum", "(2 + total * slope)", "(2 + total.abs() * slope)"),
+    ("5.4", "positive activations in the map", "(weights * A)", "(weights * A.relu())"),
     ("5.4", "no sum below the line", "A.sum(dim=(2, 3), keepdim=True)", "A"),
     ("5.4", "mean below the line", "A.sum(dim=(2, 3), keepdim=True)", "A.mean(dim=(2, 3), keepdim=True)"),
     ("5.4", "sum of the whole batch", "A.sum(dim=(2, 3), keepdim=True)", "A.sum(dim=(0, 2, 3), keepdim=True)"),
@@ -384,6 +424,9 @@ WRONG = [
      "F.interpolate(F.adaptive_avg_pool2d(maps, cells)[:, None], maps.shape[-2:])[:, 0]"),
     ("5.5", "some pixels, not their mean", "F.adaptive_avg_pool2d(maps, cells)",
      "F.interpolate(maps[:, None], (cells, cells))[:, 0]"),
+    ("5.5", "smoothed before some pixels are taken", "F.adaptive_avg_pool2d(maps, cells)",
+     "F.interpolate(maps[:, None], (cells, cells), mode='bilinear', antialias=True)[:, 0]"),
+    ("5.5", "square cells", "F.adaptive_avg_pool2d(maps, cells)", "F.avg_pool2d(maps, maps.shape[1] // cells)"),
     ("5.5", "square", "maps.shape[-2:])", "maps.shape[-1])"),
     ("5.5", "cells for pixels", "F.adaptive_avg_pool2d(maps, cells)", "F.avg_pool2d(maps, cells)"),
     ("5.6", "the whole way", "argmax(dim=1)] / 2", "argmax(dim=1)].double()"),
@@ -397,6 +440,17 @@ WRONG = [
      "probe = images.clone()\nprobe[..., middle] += 1000\n"
      "return ((method(model, probe, target) - plain).sum(dim=1).argmax(dim=1) - middle).double()"),
     ("5.6", "against the picture, not its mirror image", "zip(plain, back", "zip(plain, images.mean(dim=1)"),
+    ("5.6", "way of the brightest column", "",
+     "return (plain.sum(dim=1).argmax(dim=1) - back.sum(dim=1).argmax(dim=1)) / 2"),
+    ("5.6", "way of the centre of mass", "", "place = torch.arange(plain.shape[2]).to(plain)\n"
+     "a, b = ((map * place).sum(dim=(1, 2)) / map.sum(dim=(1, 2)) for map in (plain, back))\n"
+     "return (a - b).round() / 2"),
+    ("5.6", "columns that come in again on the other side",
+     "correlation(a[:, max(s, 0) : width + s], b[:, max(-s, 0) : width - s])", "correlation(a, b.roll(s, dims=1))"),
+    ("5.6", "sums of columns", "correlation(a[:, max(s, 0) : width + s], b[:, max(-s, 0) : width - s])",
+     "correlation(a[:, max(s, 0) : width + s].sum(dim=0), b[:, max(-s, 0) : width - s].sum(dim=0))"),
+    ("5.6", "first row only", "correlation(a[:, max(s, 0) : width + s], b[:, max(-s, 0) : width - s])",
+     "correlation(a[0, max(s, 0) : width + s], b[0, max(-s, 0) : width - s])"),
     ("5.6", "least alike", "nan_to_num(-1).argmax", "nan_to_num(-1).argmin"),
     ("5.6", "nothing computed", "torch.tensor(ways)[alike.nan_to_num(-1).argmax(dim=1)] / 2",
      "torch.zeros(len(plain))"),
@@ -427,9 +481,14 @@ RIGHT = [
     ("5.4", "one line", "",
      "g = dA.clamp(min=0)\n"
      'maps = torch.einsum("bc,bchw->bhw", (g / (g * A.sum((2, 3), keepdim=True) + 2)).sum((2, 3)), A)'),
+    ("5.5", "by area", "F.adaptive_avg_pool2d(maps, cells)",
+     "F.interpolate(maps[:, None], (cells, cells), mode='area')[:, 0]"),
     ("5.5", "a mean by hand", "",
      "b, h, w = maps.shape\n"
      "return upsample(maps.reshape(b, cells, h // cells, cells, w // cells).mean(dim=(2, 4)), (h, w))"),
+    ("5.6", "the middle, moved", "", "middle, ways = slice(reach, plain.shape[2] - reach), range(-reach, reach + 1)\n"
+     "alike = [[correlation(a.roll(-s, dims=1)[:, middle], b[:, middle]) for s in ways] for a, b in zip(plain, back)]\n"
+     "return (torch.tensor(alike).argmax(dim=1) - reach) / 2"),
     ("5.6", "mean squared difference of standardised columns", "",
      "width, found = plain.shape[2], []\n"
      "for a, b in zip(plain, back):\n"
