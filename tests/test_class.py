@@ -17,7 +17,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
-from grader.submission import files_of
+from grader.submission import files_of, handed_in
 
 from utils import PROJECT_ROOT
 
@@ -150,6 +150,14 @@ def test_a_file_that_is_there_is_no_file_that_is_missing():
                            "extra_data": {"exercise": "", "result": "wrong"}}  # fmt: skip
     assert classlook.absent(grades) == {}
     assert classlook.looks(grades)["1.1"] == "02_gradient_input_saliency.py is missing"
+
+
+def test_what_the_grader_says_of_a_missing_file_is_understood():
+    for files, maybe in (({}, None), ({"a.rar": "it is an archive"}, "a.rar: it is an archive")):
+        for home in set(classlook.homes().values()):
+            with pytest.raises(ValueError, match="missing") as error:
+                handed_in(files, home.replace("/", "."))
+            assert classlook.MISSING.fullmatch(str(error.value)).groups() == (home, maybe)
 
 
 def test_what_nobody_tried_is_not_hardest():
