@@ -17,7 +17,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
-from grader.submission import files_of, handed_in
+from grader.submission import UNREADABLE, files_of, handed_in
 
 from utils import PROJECT_ROOT
 
@@ -217,7 +217,7 @@ def test_submissions_of_every_form_are_found(tmp_path):
         "Bob Ray_123": ["05_gradcam.py"], "Bob Ray_124": ["05_gradcam.py"], "Bob Ray_125": ["05_gradcam.py"],
         "J\\udcf6rg": [], "J\\udcfcrg": [], "ada": ["05_gradcam.py"], "ada.zip": ["ada.zip/05_gradcam.py"],
         "cyd": ["cyd.zip/work/05_gradcam.py"], "dan_1": ["05_gradcam.py", "06_guided_backpropagation.py"],
-        "dan_4": ["05_gradcam.py", "dan_4_6_05_gradcam.py"], "eve_7": [], "fay": ["fay.zip.unreadable"],
+        "dan_4": ["05_gradcam.py", "dan_4_6_05_gradcam.py"], "eve_7": [], "fay": [f"fay.zip{UNREADABLE}"],
     }  # fmt: skip
     assert others == ["gus.rar"]
     assert (folder / "ada" / "05_gradcam.py").read_text() == "x = 1"
