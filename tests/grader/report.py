@@ -97,11 +97,14 @@ def reason_of(report: pytest.TestReport) -> tuple[str, str]:
 
 def plainly(text: str) -> str:
     """What a failed comparison says, in words: what came, how far off it is and where; never the right value."""
-    error = re.search(r"Greatest absolute difference: (\S+)(?: at index (\([\d, ]*\)))?", text)
+    error = re.search(r"(?:Greatest|Max) absolute difference[a-z ]*: (\S+)(?: at index (\([\d, ]*\)))?", text)
     if error:
         where = f", at place {error[2]}" if error[2] and error[2] != "()" else ""
         share = re.search(r"Mismatched elements: (\d+) / (\d+)", text)
         return f"{f'{share[1]} of {share[2]}' if share else 'some'} values are off, by {error[1]} at most{where}"
+    shapes = re.search(r"\(shapes (\([\d, ]*\)), (\([\d, ]*\)) mismatch\)", text)
+    if shapes:
+        return f"the shape is {shapes[1]}, not {shapes[2]}"
     near = NEAR.match(text)
     if near:
         return f"got {near[1]}, which is off by {abs(float(near[1]) - float(near[2])):.3g}"
