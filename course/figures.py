@@ -122,7 +122,7 @@ def map_grid(
             title = f"{name}\n{notes[name][i]}" if notes and name in notes else name
             colors = color_scale(*shared) if shared else color_scale(column[i])
             show_map(axis, column[i], colors, title, photo if name in overlaid else None)
-    figure.suptitle(f"{heading} ({SCALES[scale]})" if heading else SCALES[scale], fontsize=11)
+    figure.suptitle(f"{heading} ({SCALES[scale]})" if heading else SCALES[scale], fontsize=11, wrap=True)
     return figure
 
 

@@ -33,6 +33,14 @@ def test_a_row_an_image_a_column_a_name(photos):
     assert figure.get_suptitle() == "Maps (each map on its own scale)"
 
 
+def test_a_long_heading_stays_inside_a_narrow_figure(photos):
+    figure = map_grid(photos, {"first": MAPS["first"]}, heading="A heading of many words over two narrow columns")
+    figure.canvas.draw()
+    box = figure._suptitle.get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.x1
+
+
 def test_every_map_has_a_colour_bar(photos):
     for layer in (False, True):
         figure = map_grid(photos, MAPS, overlay=layer)
