@@ -34,7 +34,7 @@ def test_a_row_an_image_a_column_a_name(photos):
 
 
 def test_a_long_heading_stays_inside_a_narrow_figure(photos):
-    figure = map_grid(photos, {"first": MAPS["first"]}, heading="A heading of many words over two narrow columns")
+    figure = map_grid(photos, {"first": MAPS["first"]}, heading="A heading of many words over two columns" * 2)
     figure.canvas.draw()
     box = figure._suptitle.get_window_extent()
     assert box.x0 >= 0
