@@ -15,7 +15,7 @@ import textwrap
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from time import sleep
+from time import monotonic, sleep
 from types import SimpleNamespace
 
 import pytest
@@ -296,9 +296,17 @@ def test_statements_that_fail_are_noted_once_and_where_the_student_finds_them():
     assert notes == [f"{LESSON}, line 3: `x + 1` did not run (NameError: name 'x' is not defined)",
                      f"{LESSON}, line 1: `import a` did not run (SyntaxError: bad)"]  # fmt: skip
     assert plugin.new_notes(config, LESSON, found) == []
+    assert [each.line for each in report.where_handed_in([[4, ["E"], ""]], list("aaax"), list("xaax"))] == [4]
     more = [report.Failed(i, "x", "E", str(i)) for i in range(1000)]
     assert len(plugin.new_notes(config, LESSON, more)) == 8
     assert plugin.new_notes(config, "02_other", [report.Failed(1, "ANSWER_2_9 = a", "NameError", "a")]) == []
+
+
+def test_a_file_of_failing_lines_does_not_keep_the_judge_busy():
+    begin, lines = monotonic(), ["a"] * 200_000
+    failed = [[i, ["NameError"], "name 'a' is not defined"] for i in range(1, len(lines) + 1)]
+    assert len(report.where_handed_in(failed, lines, lines)) == report.TOLD
+    assert monotonic() - begin < 60
 
 
 # Time

@@ -289,7 +289,7 @@ def grade_lesson(
                 reports = run_protocol(item)
                 tell(config, item, (judged(exercise, reports, []), reports))
             continue
-        if untouched(text, reference, exercise):                 # nothing to run
+        if untouched(text, reference, exercise):                       # nothing to run
             for item in group:
                 tell(config, item, broken(item, Outcome("gap", f"exercise {exercise} is not attempted")))
             continue

@@ -13,6 +13,7 @@ NUMBER = r"(-?\d+(?:\.\d+)?(?:e[-+]\d+)?)"
 NEAR = re.compile(rf"assert {NUMBER} == {NUMBER} ± ")
 SCALARS = re.compile(rf"Scalars are not .*?Expected {NUMBER} but got {NUMBER}", re.DOTALL)
 LONGEST = 400  # characters of a reason
+TOLD = 200     # statements that did not run: more are not looked at
 SHORT = 120    # characters of what an exception of the student's says
 COLOURS = re.compile(r"(?:\x1b\[|\x9b)[0-9;]*[A-Za-z]")
 PATHS = re.compile(r"(?<=')/[^']+(?=')|(?<![\w.])(?:/[\w.+-]+){2,}/?|[A-Za-z]:\\[\w\\.-]+")
@@ -74,7 +75,7 @@ def clean(text: str, longest: int = LONGEST) -> str:
 def where_handed_in(failed: list, source: list[str], own: list[str]) -> list[Failed]:
     """The student's own statements that did not run; `source` is what ran, with the reference's other exercises."""
     found = []
-    for line, (kind, *_), said in failed:
+    for line, (kind, *_), said in failed[:TOLD]:                       # each is looked for in all of the file
         text = source[line - 1] if 0 < line <= len(source) else ""
         places = [i for i, each in enumerate(own, 1) if each == text]
         if places and text.strip():
