@@ -78,6 +78,21 @@ def test_an_autograder_that_fails_gives_no_grade(autograder):
     assert "This is no grade" in results["output"]
 
 
+@pytest.mark.parametrize("allowed", [True, False])
+def test_the_autograder_takes_another_user_where_bubblewrap_is_not_allowed(allowed, autograder, tmp_path):
+    """Then the reference, the submission and the result are closed to that user."""
+    base, programs = tmp_path / "autograder", tmp_path / "bin"
+    for folder in (base / "source", base / "submission", programs):
+        folder.mkdir(parents=True, mode=0o755)
+    (programs / "bwrap").write_text(f"#!/bin/sh\nexit {int(not allowed)}\n")
+    (programs / "bwrap").chmod(0o755)
+    done = bash(f"bash {autograder}/source/run_autograder", base, AUTOGRADER=str(base), PYTHON="echo",
+                PATH=f"{programs}:{os.environ['PATH']}")  # fmt: skip
+    assert f"--isolation={'bubblewrap' if allowed else 'user'}" in done.stdout
+    for folder in ("source", "submission", "results"):
+        assert ((base / folder).stat().st_mode & 0o077 == 0) == (not allowed)
+
+
 FLOW = ROOT / "exercises" / "forges" / "feedback.yml"
 
 

@@ -649,6 +649,17 @@ def test_a_container_has_no_network_no_rights_and_nothing_to_write(tmp_path):
         assert line[-4:] == ["saliency-course", "python", "/course/answerer.py", "/course"]
 
 
+@pytest.mark.parametrize(
+    ("engine", "user", "kept"), [("podman", 1000, True), ("podman", 0, False), ("docker", 1000, False)]
+)
+def test_the_user_of_podman_stays_who_it_is(engine, user, kept, tmp_path, monkeypatch):
+    """Otherwise the folder of the course could not be read; root needs no such thing, and Podman refuses it."""
+    monkeypatch.setattr(os, "getuid", lambda: user)
+    line = command(tmp_path, engine, "a-name")
+    assert ("--userns=keep-id" in line) == kept
+    assert any(word.startswith(f"--user={user}:") for word in line)
+
+
 def test_an_isolation_that_cannot_be_had_is_told(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert missing("docker") == "--isolation=docker needs the program docker, which is not installed"

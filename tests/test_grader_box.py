@@ -432,6 +432,7 @@ def test_another_user_gets_a_copy_a_folder_and_nothing_stays(tmp_path):
     options = surroundings(tmp_path, "user", 23456)
     assert {"user": 23456, "group": 23456, "extra_groups": []}.items() <= options.items()
     own = Path(options["env"]["TMPDIR"])
+    assert (options["env"]["APART"], options["env"]["HOME"]) == ("1", str(own))
     assert (own.stat().st_uid, own.stat().st_mode & 0o777, own.parent) == (23456, 0o700, tmp_path)
     for name in ("file", "folder", "mine"):
         path = Path(f"/tmp/left-{os.getpid()}-{name}")
